@@ -125,7 +125,7 @@ class Chat(Endpoint[ChatBody]):
             "grammar": use.grammar,
             "logprobs": (body.top_logprobs or 0) if body.logprobs else None,
         }
-        more |= {"stop": ()} if use.must_call else {}
+        more |= use.no_stop
         return [
             GenerateParams(
                 prompt,

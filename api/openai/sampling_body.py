@@ -67,15 +67,9 @@ class OpenAIBody(IgnoredFields):
         return max(self.top_p, LEAST_TOP_P)
 
 
-class SamplingBody(OpenAIBody, SamplingFields, AnswerForm, RequestOptions):
-    """The fields of completions and chat completions: also vLLM's fields and the job options (`RequestOptions`)."""
+class OpenAISampling(OpenAIBody, SamplingFields):
+    """The sampling fields of all generation requests under `/v1`, vLLM's included."""
 
-    n: Annotated[int, Meaning("Number of answers to each prompt.")] = Field(
-        1, ge=1, le=MAX_CHOICES, description=f"an integer from 1 to {MAX_CHOICES}"
-    )
-    stream_options: Annotated[
-        StreamOptions | None, Meaning("With `include_usage`, the last chunk has the numbers of tokens.")
-    ] = Field(None, description='an object with "include_usage"')
     min_tokens: Annotated[
         int, Meaning("Minimum number of tokens before an end token, stop token or stop string ends the answer.")
     ] = Field(0, ge=0, le=MAX_NEW_TOKENS, description=f"an integer from 0 to {MAX_NEW_TOKENS}")
@@ -92,6 +86,30 @@ class SamplingBody(OpenAIBody, SamplingFields, AnswerForm, RequestOptions):
         default_factory=list, description=f"a list of at most {MAX_STOP_TOKENS} token ids"
     )
 
+    def drawn_seed(self) -> int:
+        """Return the seed of the first choice; a random one if it is missing, so that all attempts sample the same."""
+        return secrets.randbelow(MAX_SEED) if self.seed is None else self.seed
+
+    def seeded_sampling(self, seed: int, **more: Any) -> SamplingParams:
+        """Return the sampling parameters of one answer; `more` are the values that the body has in other fields."""
+        ours = {
+            "seed": seed % (MAX_SEED + 1),
+            "min_new_tokens": self.min_tokens,
+            "top_p": self.usable_top_p,
+            "top_k": max(self.top_k, 0),
+        }
+        return self.sampling(**(ours | more))
+
+
+class SamplingBody(OpenAISampling, AnswerForm, RequestOptions):
+    """The fields of completions and chat completions: also the job options (`RequestOptions`)."""
+
+    n: Annotated[int, Meaning("Number of answers to each prompt.")] = Field(
+        1, ge=1, le=MAX_CHOICES, description=f"an integer from 1 to {MAX_CHOICES}"
+    )
+    stream_options: Annotated[
+        StreamOptions | None, Meaning("With `include_usage`, the last chunk has the numbers of tokens.")
+    ] = Field(None, description='an object with "include_usage"')
     prompt_logprobs: Annotated[
         int | None, Meaning("The number of alternatives for each token of the prompt, with log probabilities; as vLLM.")
     ] = Field(None, ge=0, le=MAX_LOGPROBS, description=f"an integer from 0 to {MAX_LOGPROBS}")
@@ -116,18 +134,6 @@ class SamplingBody(OpenAIBody, SamplingFields, AnswerForm, RequestOptions):
         """Whether the last chunk of a stream has the numbers of tokens."""
         return self.stream_options is not None and self.stream_options.include_usage
 
-    def drawn_seed(self) -> int:
-        """Return the seed of the first choice; a random one if it is missing, so that all attempts sample the same."""
-        return secrets.randbelow(MAX_SEED) if self.seed is None else self.seed
-
     def choice_sampling(self, seed: int, **more: Any) -> SamplingParams:
         """Return the sampling parameters of one choice; `more` are the values that differ between the endpoints."""
-        ours = {
-            "seed": seed % (MAX_SEED + 1),
-            "min_new_tokens": self.min_tokens,
-            "top_p": self.usable_top_p,
-            "top_k": max(self.top_k, 0),
-            "grammar": self.form,
-            "prompt_logprobs": self.prompt_logprobs,
-        }
-        return self.sampling(**(ours | more))
+        return self.seeded_sampling(seed, **({"grammar": self.form, "prompt_logprobs": self.prompt_logprobs} | more))

@@ -31,6 +31,11 @@ class ToolUse:
         """Whether the answer may call tools."""
         return bool(self.shown)
 
+    @property
+    def no_stop(self) -> dict[str, Any]:
+        """The sampling parameters that keep stop strings from ending a call."""
+        return {"stop": ()} if self.must_call else {}
+
 
 def tool_use(
     declared: Sequence[FunctionDefinition], choice: ToolChoice, content: Grammar | None, *, several: bool

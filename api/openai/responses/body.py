@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from api.openai.responses.input import ResponseInput
-from api.openai.sampling_body import OpenAIBody
+from api.openai.sampling_body import OpenAISampling
 from api.schemas.conversation_place import ConversationPlace
 from api.schemas.ignored import IgnoredFields
 from api.schemas.job_options import RequestOptions
 from api.schemas.meaning import Meaning
 from api.schemas.metadata import METADATA, Metadata
-from api.schemas.sampling import MAX_NEW_TOKENS, MAX_SEED
+from api.schemas.sampling import MAX_NEW_TOKENS
+from api.schemas.strict import FIRST_ERROR
+from api.schemas.tool_use import ToolUse
 from common.adapters.names import DEFAULT_ALIAS
 from common.errors import InvalidRequest
 from common.jobs.job import GenerateParams
 from common.jobs.prompts import Conversation
 from common.jobs.prompts import Message as PromptMessage
-from common.jobs.sampling import Grammar, SamplingParams
+from common.jobs.sampling import MAX_LOGPROBS, SamplingParams
+
+LOGPROBS = "message.output_text.logprobs"
 
 
-class ResponseBody(OpenAIBody, ResponseInput, RequestOptions):
-    """OpenAI's fields and the job options (`RequestOptions`). Without a limit the answer may fill the context."""
+class ResponseBody(OpenAISampling, ResponseInput, RequestOptions):
+    """OpenAI's fields, vLLM's of sampling, and the job options (`RequestOptions`).
+
+    Without a limit the answer may fill the context.
+    """
 
     max_output_tokens: Annotated[
         int | None, Meaning("Maximum number of tokens of the answer; if missing, the answer may fill the context.")
@@ -42,6 +48,19 @@ class ResponseBody(OpenAIBody, ResponseInput, RequestOptions):
     store: Annotated[bool, Meaning("Whether the response can be fetched by its id later.")] = Field(
         True, description="true or false"
     )
+    include: Annotated[  # type: ignore[assignment]  # with a value that is not ignored
+        Annotated[list[Literal["message.output_text.logprobs", "reasoning.encrypted_content"]], FIRST_ERROR] | None,
+        Meaning("What the answer also has: log probabilities. There are no thoughts, so it never has encrypted ones."),
+    ] = Field(None, max_length=2, description=f'a list of "{LOGPROBS}" and "reasoning.encrypted_content"')
+    top_logprobs: Annotated[
+        int | None, Meaning(f'With `include: ["{LOGPROBS}"]`, the number of alternatives for each token.')
+    ] = Field(None, ge=0, le=MAX_LOGPROBS, description=f"an integer from 0 to {MAX_LOGPROBS}")
+
+    @model_validator(mode="after")
+    def _top_logprobs_require_logprobs(self) -> ResponseBody:
+        if self.top_logprobs and self._logprobs is None:
+            raise InvalidRequest(f'top_logprobs can only be used with include: ["{LOGPROBS}"]', param="top_logprobs")
+        return self
 
     @model_validator(mode="after")
     def _can_be_found_again(self) -> ResponseBody:
@@ -55,15 +74,19 @@ class ResponseBody(OpenAIBody, ResponseInput, RequestOptions):
         """Return the generation; its notes are the request's fields that the response object repeats."""
         use = self.tool_use
         notes = self._notes() | (self.tools_said_back() if use.can_call else {})
-        return GenerateParams(self.prompt(history, use.shown), self._sampling(use.grammar), {"response": notes})
+        return GenerateParams(self.prompt(history, use.shown), self._sampling(use), {"response": notes})
 
-    def _sampling(self, grammar: Grammar | None) -> SamplingParams:
-        return SamplingParams(
-            seed=secrets.randbelow(MAX_SEED),
+    @property
+    def _logprobs(self) -> int | None:
+        return (self.top_logprobs or 0) if LOGPROBS in (self.include or ()) else None
+
+    def _sampling(self, use: ToolUse) -> SamplingParams:
+        return self.seeded_sampling(
+            self.drawn_seed(),
             max_new_tokens=self.max_output_tokens or MAX_NEW_TOKENS,
-            temperature=self.temperature,
-            top_p=self.usable_top_p,
-            grammar=grammar,
+            grammar=use.grammar,
+            logprobs=self._logprobs,
+            **use.no_stop,
         )
 
     def _notes(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from api.jobs.tool_reader import Delta, PlainReader, ToolReader
 from api.openai import errors
+from api.openai.logprobs import ScoredTokens, scored_tokens
 from api.openai.responses.output import Output
 from api.schemas.openai.responses import (
     Incomplete,
@@ -68,6 +69,7 @@ class ResponseBuilder:
             case EventType.STATUS:
                 self._note_form(event)
             case EventType.TOKEN:
+                self._output.score(ScoredTokens(scored_tokens(event.data.get("logprobs", ()))).for_chat()["content"])
                 written += self._add(self._reader.read(event.data["text"]))
             case EventType.FINISHED:
                 written += self._finish(event)

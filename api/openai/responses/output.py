@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from api.jobs.tool_reader import Arguments, CallBegin, Content, Delta
+from api.schemas.openai.chat import ChatToken
 from api.schemas.openai.responses import (
     ArgumentsEvent,
     ArgumentsEventType,
@@ -30,9 +31,13 @@ class _Message:
     id: str
     status: ItemStatus = "in_progress"
     text: str = ""
+    logprobs: list[ChatToken] = field(default_factory=list)
+
+    def part(self) -> OutputText:
+        return part(self.text, self.logprobs)
 
     def item(self) -> OutputMessage:
-        return self._item([part(self.text)])
+        return self._item([self.part()])
 
     def empty(self) -> OutputMessage:
         return self._item([])
@@ -74,10 +79,15 @@ class Output:
         self._job_id = job_id
         self._number = number
         self._items: list[_Message | _Call] = []
+        self._scored: list[ChatToken] = []  # the tokens of text that has not arrived
 
     def items(self) -> list[OutputItem]:
         """Return the items so far."""
         return [one.item() for one in self._items]
+
+    def score(self, tokens: Sequence[ChatToken]) -> None:
+        """Add the log probabilities of the next tokens, before their text."""
+        self._scored += tokens
 
     def add(self, delta: Delta) -> list[ResponseStreamEvent]:
         """Add the next part of the answer."""
@@ -107,8 +117,14 @@ class Output:
         message = self._items[-1]
         if text and isinstance(message, _Message):
             message.text += text
-            written.append(self._in_part(message, "response.output_text.delta", delta=text, logprobs=[]))
+            scored = self._take_scored(message)
+            written.append(self._in_part(message, "response.output_text.delta", delta=text, logprobs=scored))
         return written
+
+    def _take_scored(self, message: _Message) -> list[ChatToken]:
+        scored, self._scored = self._scored, []
+        message.logprobs += scored
+        return scored
 
     def _open_message(self) -> list[ResponseStreamEvent]:
         message = _Message(f"msg_{self._job_id}")
@@ -119,13 +135,15 @@ class Output:
         ]
 
     def _end_of_message(self, message: _Message) -> list[ResponseStreamEvent]:
+        self._take_scored(message)
         return [
-            self._in_part(message, "response.output_text.done", text=message.text, logprobs=[]),
-            self._in_part(message, "response.content_part.done", part=part(message.text)),
+            self._in_part(message, "response.output_text.done", text=message.text, logprobs=message.logprobs),
+            self._in_part(message, "response.content_part.done", part=message.part()),
             self._with_item("response.output_item.done", message.item()),
         ]
 
     def _open_call(self, begin: CallBegin) -> list[ResponseStreamEvent]:
+        self._scored.clear()  # those of the call's beginning
         written = self.close("completed")
         call = _Call(f"fc_{self._job_id}_{begin.index}", begin.id, begin.name)
         self._items.append(call)
@@ -165,6 +183,6 @@ class Output:
         return len(self._items) - 1
 
 
-def part(text: str) -> OutputText:
+def part(text: str, logprobs: Sequence[ChatToken] = ()) -> OutputText:
     """Return the part of a message that has the text."""
-    return OutputText(type="output_text", text=text, annotations=[], logprobs=[])
+    return OutputText(type="output_text", text=text, annotations=[], logprobs=list(logprobs))

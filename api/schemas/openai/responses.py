@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import Field, RootModel
 
+from api.schemas.openai.chat import ChatToken
 from api.schemas.openai.listing import Listing
 from api.schemas.response_model import Count, ResponseModel, UnixTime
 
@@ -36,7 +37,7 @@ class OutputText(ResponseModel):
     type: Literal["output_text"]
     text: str
     annotations: list[dict[str, Any]]
-    logprobs: list[dict[str, Any]]
+    logprobs: list[ChatToken]
 
 
 class OutputMessage(ResponseModel):
@@ -214,7 +215,7 @@ class PartEvent(ResponseModel):
     part: NotRequired[OutputText]
     delta: NotRequired[Annotated[str, Field(description="the next piece")]]
     text: NotRequired[Annotated[str, Field(description="all of it")]]
-    logprobs: NotRequired[list[dict[str, Any]]]
+    logprobs: NotRequired[list[ChatToken]]
 
 
 class ArgumentsEvent(ResponseModel):

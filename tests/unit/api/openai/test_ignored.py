@@ -54,7 +54,7 @@ def test_a_response_accepts_it_and_names_it_unless_it_has_an_effect(shared_api: 
 
 
 def test_a_response_uses_what_it_returns() -> None:
-    assert {name for name in HARMLESS if not is_ignored(ResponseBody, name)} == {"user", "store", "metadata"}
+    assert {name for name in HARMLESS if not is_ignored(ResponseBody, name)} == {"user", "store", "metadata", "include"}
 
 
 def test_a_stream_names_them_too(shared_api: Api) -> None:

@@ -45,27 +45,30 @@ FORM: dict[str, list[Any]] = {
     "grammar": [1, "", []],
     "json_schema": [1, "{}", []],
 }
+SAMPLING: dict[str, list[Any]] = {
+    "temperature": [*NO_NUMBER, -0.1, 2.1],
+    "top_p": [*NO_NUMBER, -0.1, 1.1],
+    "stop": [*NO_TEXT, [1], ["a"] * 9],
+    "seed": [*NO_NUMBER, 0.5, 2**63],
+    "presence_penalty": [*NO_NUMBER, -2.1, 2.1],
+    "frequency_penalty": [*NO_NUMBER, -2.1, 2.1],
+    "logit_bias": [1, "x", [], {str(i): 0 for i in range(1025)}],
+    "top_k": [*NO_NUMBER, -2, 1_000_001, 0.5],
+    "min_p": [*NO_NUMBER, -0.1, 1.1],
+    "repetition_penalty": [*NO_NUMBER, 0, 101],
+    "ignore_eos": [0, "true"],
+    "min_tokens": [*NO_NUMBER, -1, 0.5],
+    "stop_token_ids": [1, "x", [0] * 65],
+}
 SHARED: dict[str, list[Any]] = (
     IGNORED
     | FORM
+    | SAMPLING
     | {
         "model": [*NO_TEXT, ""],
         "n": [*NO_NUMBER, 0, -1, 129, 1.5],
         "stream": [1, "true", []],
         "stream_options": [1, "x", [], True],
-        "temperature": [*NO_NUMBER, -0.1, 2.1],
-        "top_p": [*NO_NUMBER, -0.1, 1.1],
-        "stop": [*NO_TEXT, [1], ["a"] * 9],
-        "seed": [*NO_NUMBER, 0.5, 2**63],
-        "presence_penalty": [*NO_NUMBER, -2.1, 2.1],
-        "frequency_penalty": [*NO_NUMBER, -2.1, 2.1],
-        "logit_bias": [1, "x", [], {str(i): 0 for i in range(1025)}],
-        "top_k": [*NO_NUMBER, -2, 1_000_001, 0.5],
-        "min_p": [*NO_NUMBER, -0.1, 1.1],
-        "repetition_penalty": [*NO_NUMBER, 0, 101],
-        "ignore_eos": [0, "true"],
-        "min_tokens": [*NO_NUMBER, -1, 0.5],
-        "stop_token_ids": [1, "x", [0] * 65],
         "prompt_logprobs": [*NO_NUMBER, -1, 21, 0.5],
         "return_token_ids": [0, "true"],
         "max_tokens": [*NO_NUMBER, 0, -2, 0.5, 1_048_577],

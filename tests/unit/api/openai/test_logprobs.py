@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
+from werkzeug.test import TestResponse
 
 from common.jobs.logprobs import ScoredToken, TokenLogprobs
 from tests.api_in_process import Api
 from tests.scripted_worker import Play
 from tests.unit.api.conftest import StartApi
-from tests.unit.api.openai.conftest import chat, complete, data_of
+from tests.unit.api.openai.conftest import chat, complete, data_of, frames_of
 
 HI = TokenLogprobs(ScoredToken(1, b"Hi", -0.5), (ScoredToken(1, b"Hi", -0.5), ScoredToken(2, b"Ho", -1.5)))
 HALF = TokenLogprobs(ScoredToken(3, b"\xc3", -1.0), (ScoredToken(4, b"!", -0.25),))
@@ -157,3 +159,35 @@ def test_the_ids_of_the_tokens(start_api: StartApi, ask: Any) -> None:
     streamed = [chunk["choices"][0].get("token_ids", []) for chunk in chunks]
     assert [token_id for ids in streamed for token_id in ids] == answer["choices"][0]["token_ids"]
     assert answer["choices"][0]["token_ids"]
+
+
+LOGPROBS = {"include": ["message.output_text.logprobs"], "top_logprobs": 2}
+
+
+def respond(api: Api, **body: Any) -> TestResponse:
+    return api.client.post("/v1/responses", json={"input": "Hi"} | body)
+
+
+def test_a_response_has_the_log_probabilities_of_a_chat(scored_api: Api) -> None:
+    of_chat = chat(scored_api, logprobs=True, top_logprobs=2).json["choices"][0]["logprobs"]["content"]
+    response = respond(scored_api, **LOGPROBS).json
+    assert response["output"][0]["content"][0]["logprobs"] == of_chat
+    assert scored_api.client.get(f"/v1/responses/{response['id']}").json == response
+
+
+def test_the_events_of_a_response_have_the_log_probabilities_of_their_text(scored_api: Api) -> None:
+    frames = frames_of(respond(scored_api, **LOGPROBS, stream=True))
+    events = [json.loads(frame.partition("data: ")[2]) for frame in frames]
+    pieces: dict[str, list[Any]] = {event["type"]: [] for event in events if "logprobs" in event}
+    for event in events:
+        if "logprobs" in event:
+            pieces[event["type"]].append([one["bytes"] for one in event["logprobs"]])
+    assert pieces == {
+        "response.output_text.delta": [[[72, 105]], [[0xC3], [0xA9]]],
+        "response.output_text.done": [[[72, 105], [0xC3], [0xA9], []]],
+    }
+
+
+def test_a_response_has_alternatives_only_with_log_probabilities(scored_api: Api) -> None:
+    refused = respond(scored_api, top_logprobs=2)
+    assert (refused.status_code, refused.json["error"]["param"]) == (400, "top_logprobs")

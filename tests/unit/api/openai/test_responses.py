@@ -21,7 +21,7 @@ from tests.api_in_process import MODEL, REPORT, Api
 from tests.scripted_worker import TIMEOUT_S, Play
 from tests.unit.api.conftest import StartApi
 from tests.unit.api.openai.conftest import Seen, frames_of
-from tests.unit.api.openai.test_input import IGNORED
+from tests.unit.api.openai.test_input import IGNORED, NO_NUMBER, SAMPLING
 
 Json = dict[str, Any]
 
@@ -87,6 +87,13 @@ def test_the_form_of_the_text_reaches_the_worker(
 ) -> None:
     assert respond(start_api(seen), text={"format": wanted}).json["text"] == {"format": wanted}
     assert seen.params[0].sampling.grammar == expected
+
+
+def test_sampling_fields_reach_the_worker(start_api: StartApi, seen: Seen) -> None:
+    wanted = {"top_k": 40, "min_p": 0.1, "repetition_penalty": 1.2, "frequency_penalty": 0.5, "seed": 42, "stop": "x"}
+    assert respond(start_api(seen), **wanted).status_code == 200
+    sent = seen.params[0].sampling
+    assert {name: getattr(sent, name) for name in wanted} == wanted | {"stop": ("x",)}
 
 
 def test_the_events_are_numbered_from_0_and_end_with_the_whole_response(api: Api) -> None:
@@ -225,7 +232,7 @@ def test_the_id_is_the_job_s(api: Api) -> None:
     assert answer.json["id"] == f"resp_{answer.headers['X-Job-Id']}"
 
 
-WRONG: dict[str, list[Any]] = IGNORED | {
+WRONG: dict[str, list[Any]] = (IGNORED | SAMPLING) | {
     "model": [1, ""],
     "tools": [1, {}, [1], [{}]],
     "tool_choice": [1, "any", "required"],
@@ -236,8 +243,8 @@ WRONG: dict[str, list[Any]] = IGNORED | {
     "previous_response_id": [1, ""],
     "conversation": [1, "conv_1", []],
     "max_output_tokens": [0, "1", True, 1.5],
-    "temperature": [-1, 2.1, "1"],
-    "top_p": [-0.1, 1.1],
+    "include": [1, "x", ["file_search_call.results"], [1]],
+    "top_logprobs": [*NO_NUMBER, -1, 21, 0.5],
     "text": [1, "x", []],
     "metadata": [1, [], {str(i): "" for i in range(17)}],
     "user": [1],
