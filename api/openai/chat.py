@@ -31,6 +31,7 @@ from api.schemas.openai.chat import (
     ChatDelta,
     ChatFunction,
     ChatFunctionDelta,
+    ChatLogprobs,
     ChatMessage,
     ChatToolCall,
     FinishReason,
@@ -143,9 +144,8 @@ class Chat(Endpoint[ChatBody]):
         """See `Endpoint.choice`."""
         reader = self.reader(body, choice.job_id)
         message = _message(body, [*reader.read_whole(choice.text, choice.tool_form)])
-        scored = None if choice.logprobs is None else ScoredTokens(scored_tokens(choice.logprobs)).for_chat()
         reason = _finish_reason(body, choice.finish_reason, has_calls=reader.has_calls)
-        written = ChatChoice(index=index, message=message, logprobs=scored, finish_reason=reason)
+        written = ChatChoice(index=index, message=message, logprobs=_logprobs(body, choice), finish_reason=reason)
         return written | {"token_ids": choice.token_ids} if body.return_token_ids else written
 
     def opening(self, body: ChatBody, index: int) -> ChatChunkChoice:
@@ -159,6 +159,12 @@ class Chat(Endpoint[ChatBody]):
     def closing(self, body: ChatBody, index: int, finish_reason: FinishReason, *, has_calls: bool) -> ChatChunkChoice:
         """See `Endpoint.closing`."""
         return _delta(index, {}, _finish_reason(body, finish_reason, has_calls=has_calls))
+
+
+def _logprobs(body: ChatBody, choice: GeneratedChoice) -> ChatLogprobs | None:
+    if choice.logprobs is None:
+        return None
+    return ScoredTokens(scored_tokens(choice.logprobs), as_ids=body.return_tokens_as_token_ids).for_chat()
 
 
 def _message(body: ChatBody, deltas: Sequence[Delta]) -> ChatMessage:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, ClassVar
 
 from pydantic import ConfigDict, Field, model_validator
@@ -181,7 +182,8 @@ def _logprobs(body: CompletionBody, choice: GeneratedChoice, text: str) -> Compl
     """Return the log probabilities of the choice's text, which begins with the prompt if that is echoed."""
     echoed = (choice.prompt_logprobs or []) if body.echo else []
     wire = cut_top(echoed, body.logprobs or 0) + (choice.logprobs or [])
-    return in_whole_text(wire, text).for_completion(is_first_unknown=bool(echoed))
+    scored = replace(in_whole_text(wire, text), as_ids=body.return_tokens_as_token_ids)
+    return scored.for_completion(is_first_unknown=bool(echoed))
 
 
 def _choice(

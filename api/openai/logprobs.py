@@ -13,14 +13,21 @@ from common.jobs.logprobs import ScoredToken, TokenLogprobs
 
 @dataclass(frozen=True, slots=True)
 class ScoredTokens:
-    """Tokens of an answer with their log probabilities; `offsets` are their positions in the text, in characters."""
+    """Tokens of an answer with their log probabilities; `offsets` are their positions in the text, in characters.
+
+    With `as_ids`, ids replace the texts of tokens.
+    """
 
     tokens: Sequence[TokenLogprobs]
     offsets: Sequence[int] = ()
+    as_ids: bool = False
 
     def for_chat(self) -> ChatLogprobs:
         """Return the `logprobs` of a chat completion's choice."""
-        tokens = [ChatToken(**_scored(one.chosen), top_logprobs=_top(one)) for one in self.tokens]
+        tokens = [
+            ChatToken(**self._scored(one.chosen), top_logprobs=[self._scored(each) for each in one.top])
+            for one in self.tokens
+        ]
         return ChatLogprobs(content=tokens, refusal=None)
 
     def for_completion(self, *, is_first_unknown: bool = False) -> CompletionLogprobs:
@@ -31,16 +38,22 @@ class ScoredTokens:
         """
         logprobs: list[float | None] = [one.chosen.logprob for one in self.tokens]
         tops: list[dict[str, float] | None] = [
-            {each.text: each.logprob for each in (one.chosen, *one.top)} for one in self.tokens
+            {self._name(each): each.logprob for each in (one.chosen, *one.top)} for one in self.tokens
         ]
         if is_first_unknown:
             logprobs[0] = tops[0] = None
         return CompletionLogprobs(
-            tokens=[one.chosen.text for one in self.tokens],
+            tokens=[self._name(one.chosen) for one in self.tokens],
             token_logprobs=logprobs,
             top_logprobs=tops,
             text_offset=list(self.offsets),
         )
+
+    def _scored(self, token: ScoredToken) -> ChatScored:
+        return ChatScored(token=self._name(token), logprob=token.logprob, bytes=list(token.token))
+
+    def _name(self, token: ScoredToken) -> str:
+        return f"token_id:{token.token_id}" if self.as_ids else token.text
 
 
 def scored_tokens(wire: Sequence[Any]) -> list[TokenLogprobs]:
@@ -66,11 +79,3 @@ def _by_id(one: TokenLogprobs) -> dict[str, PromptLogprob]:
         str(each.token_id): PromptLogprob(logprob=each.logprob, rank=ranks.get(each.token_id), decoded_token=each.text)
         for each in (one.chosen, *one.top)
     }
-
-
-def _top(one: TokenLogprobs) -> list[ChatScored]:
-    return [_scored(each) for each in one.top]
-
-
-def _scored(token: ScoredToken) -> ChatScored:
-    return ChatScored(token=token.text, logprob=token.logprob, bytes=list(token.token))

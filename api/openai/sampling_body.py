@@ -117,6 +117,10 @@ class SamplingBody(OpenAISampling, AnswerForm, RequestOptions):
         bool, Meaning("Whether to return the token ids of prompt and answer; in a stream, those of the answer.")
     ] = Field(False, description="true or false")
 
+    return_tokens_as_token_ids: Annotated[
+        bool, Meaning("Whether `logprobs` has `token_id:` and the id in place of each token's text; as vLLM.")
+    ] = Field(False, description="true or false")
+
     @model_validator(mode="after")
     def _prompt_logprobs_need_a_whole_answer(self) -> SamplingBody:
         if self.prompt_logprobs is not None and self.stream:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
 from redis.exceptions import RedisError
@@ -97,6 +98,7 @@ class ChunkStream(Generic[B]):
         scored = None
         if wire := event.data.get("logprobs"):
             scored = self._offsets[index].take(wire, event.data["text"])
+            scored = replace(scored, as_ids=self._body.return_tokens_as_token_ids)
         deltas = [one for one in self._readers[index].read(event.data["text"]) if one != Content("")]
         if not deltas and (scored or self._body.return_token_ids):
             deltas = [Content("")]

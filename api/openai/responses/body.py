@@ -48,10 +48,12 @@ class ResponseBody(OpenAISampling, ResponseInput, RequestOptions):
     store: Annotated[bool, Meaning("Whether the response can be fetched by its id later.")] = Field(
         True, description="true or false"
     )
-    include: Annotated[  # type: ignore[assignment]  # with a value that is not ignored
+    include: Annotated[
         Annotated[list[Literal["message.output_text.logprobs", "reasoning.encrypted_content"]], FIRST_ERROR] | None,
         Meaning("What the answer also has: log probabilities. There are no thoughts, so it never has encrypted ones."),
-    ] = Field(None, max_length=2, description=f'a list of "{LOGPROBS}" and "reasoning.encrypted_content"')
+    ] = Field(  # type: ignore[assignment]  # one value more than the ignored field has
+        None, max_length=2, description=f'a list of "{LOGPROBS}" and "reasoning.encrypted_content"'
+    )
     top_logprobs: Annotated[
         int | None, Meaning(f'With `include: ["{LOGPROBS}"]`, the number of alternatives for each token.')
     ] = Field(None, ge=0, le=MAX_LOGPROBS, description=f"an integer from 0 to {MAX_LOGPROBS}")

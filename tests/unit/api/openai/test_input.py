@@ -71,6 +71,7 @@ SHARED: dict[str, list[Any]] = (
         "stream_options": [1, "x", [], True],
         "prompt_logprobs": [*NO_NUMBER, -1, 21, 0.5],
         "return_token_ids": [0, "true"],
+        "return_tokens_as_token_ids": [0, "true"],
         "max_tokens": [*NO_NUMBER, 0, -2, 0.5, 1_048_577],
     }
 )

@@ -161,6 +161,26 @@ def test_the_ids_of_the_tokens(start_api: StartApi, ask: Any) -> None:
     assert answer["choices"][0]["token_ids"]
 
 
+IDS = ["token_id:1", "token_id:3", "token_id:5", "token_id:0"]
+
+
+def test_ids_can_replace_the_texts_of_tokens(scored_api: Api) -> None:
+    of_chat = chat(scored_api, logprobs=True, top_logprobs=2, return_tokens_as_token_ids=True)
+    content = of_chat.json["choices"][0]["logprobs"]["content"]
+    assert [one["token"] for one in content] == IDS
+    assert [one["token"] for one in content[0]["top_logprobs"]] == ["token_id:1", "token_id:2"]
+    of_completion = complete(scored_api, logprobs=1, return_tokens_as_token_ids=True).json["choices"][0]["logprobs"]
+    assert of_completion["tokens"] == IDS
+    assert of_completion["top_logprobs"][1] == {"token_id:3": -1.0, "token_id:4": -0.25}
+    assert of_completion["text_offset"] == [0, 2, 2, 3]
+
+
+def test_a_stream_has_ids_in_place_of_texts_too(scored_api: Api) -> None:
+    chunks = data_of(complete(scored_api, logprobs=0, stream=True, return_tokens_as_token_ids=True))
+    found = [name for chunk in chunks if (one := chunk["choices"][0]["logprobs"]) for name in one["tokens"]]
+    assert found == IDS
+
+
 LOGPROBS = {"include": ["message.output_text.logprobs"], "top_logprobs": 2}
 
 
