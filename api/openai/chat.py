@@ -131,7 +131,7 @@ class Chat(Endpoint[ChatBody]):
             GenerateParams(
                 prompt,
                 body.choice_sampling(seed + index, max_new_tokens=body.max_new_tokens, **more),
-                tells_prompt_ids=body.return_token_ids,
+                tells_prompt_ids=body.tells_prompt_ids,
             )
             for index in range(body.n)
         ]

@@ -141,7 +141,7 @@ class Completions(Endpoint[CompletionBody]):
                     logprobs=body.logprobs,
                     prompt_logprobs=body.num_prompt_logprobs,
                 ),
-                tells_prompt_ids=body.return_token_ids,
+                tells_prompt_ids=body.tells_prompt_ids,
             )
             for prompt in body.prompts
             for index in range(body.n)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -48,7 +48,7 @@ class StreamOptions(Strict):
     """`stream_options`."""
 
     include_usage: bool = False
-    continuous_usage_stats: Literal[False] = Field(False, description="false")
+    continuous_usage_stats: bool = False
 
 
 class OpenAIBody(IgnoredFields):
@@ -108,8 +108,11 @@ class SamplingBody(OpenAISampling, AnswerForm, RequestOptions):
         1, ge=1, le=MAX_CHOICES, description=f"an integer from 1 to {MAX_CHOICES}"
     )
     stream_options: Annotated[
-        StreamOptions | None, Meaning("With `include_usage`, the last chunk has the numbers of tokens.")
-    ] = Field(None, description='an object with "include_usage"')
+        StreamOptions | None,
+        Meaning(
+            "With `include_usage`, the last chunk has the numbers of tokens; with `continuous_usage_stats` too, all have."
+        ),
+    ] = Field(None, description='an object with "include_usage" and "continuous_usage_stats"')
     prompt_logprobs: Annotated[
         int | None, Meaning("The number of alternatives for each token of the prompt, with log probabilities; as vLLM.")
     ] = Field(None, ge=0, le=MAX_LOGPROBS, description=f"an integer from 0 to {MAX_LOGPROBS}")
@@ -137,6 +140,16 @@ class SamplingBody(OpenAISampling, AnswerForm, RequestOptions):
     def include_usage(self) -> bool:
         """Whether the last chunk of a stream has the numbers of tokens."""
         return self.stream_options is not None and self.stream_options.include_usage
+
+    @property
+    def continuous_usage(self) -> bool:
+        """Whether all chunks of a stream have the numbers of tokens so far."""
+        return self.include_usage and self.stream_options is not None and self.stream_options.continuous_usage_stats
+
+    @property
+    def tells_prompt_ids(self) -> bool:
+        """Whether the job must tell the tokens of its prompt."""
+        return self.return_token_ids or self.continuous_usage
 
     def choice_sampling(self, seed: int, **more: Any) -> SamplingParams:
         """Return the sampling parameters of one choice; `more` are the values that differ between the endpoints."""

@@ -16,6 +16,7 @@ from api.jobs.tool_reader import Content, Delta
 from api.openai import errors
 from api.openai.endpoint import ChunkChoice, Endpoint, ResponseHeader
 from api.openai.logprobs import ScoredTokens
+from api.openai.running_usage import RunningUsage
 from api.openai.sampling_body import SamplingBody
 from api.openai.text_offsets import TextOffsets
 from common.errors import SLMError
@@ -37,6 +38,7 @@ class ChunkStream(Generic[B]):
         self._generations = generations
         self._num_open = generations.count
         self._offsets = [TextOffsets() for _ in range(generations.count)]
+        self._usage = RunningUsage(body.n)
         self._readers = [endpoint.reader(body, job_id) for job_id in generations.job_ids]
 
     def frames(self, *, pulse_s: float) -> Iterator[str]:
@@ -73,6 +75,7 @@ class ChunkStream(Generic[B]):
         return HEARTBEAT if update is None else position_comment(update)
 
     def _of_event(self, index: int, event: Event) -> str:
+        self._usage.take(index, event)
         match event.type:
             case EventType.TOKEN:
                 return self._pieces(index, event)
@@ -83,8 +86,8 @@ class ChunkStream(Generic[B]):
                 return event_comment(event) + self._prompt(index, event)
 
     def _prompt(self, index: int, event: Event) -> str:
-        """Return a chunk with the prompt's tokens, if the event has them."""
-        if (token_ids := prompt_ids([event])) is None:
+        """Return a chunk with the prompt's tokens, if the client wants them and the event has them."""
+        if not self._body.return_token_ids or (token_ids := prompt_ids([event])) is None:
             return ""
         chunk = self._endpoint.chunk(self._header, [self._endpoint.piece(self._body, index, Content(""), None)])
         return self._written(self._endpoint.with_prompt_ids(dict(chunk), token_ids))
@@ -130,7 +133,9 @@ class ChunkStream(Generic[B]):
         return self._written(dict(chunk))
 
     def _written(self, chunk: dict[str, Any]) -> str:
-        return data_frame(chunk | {"usage": None} if self._body.include_usage else chunk)
+        if self._body.include_usage:
+            chunk["usage"] = self._usage.counts() if self._body.continuous_usage else None
+        return data_frame(chunk)
 
 
 def data_frame(data: Mapping[str, Any]) -> str:

@@ -156,7 +156,10 @@ class ChatChunk(ResponseModel):
     choices: list[ChatChunkChoice]
     prompt_token_ids: NotRequired[TokenIds]
     usage: NotRequired[
-        Annotated[ChatUsage | None, Field(description="with `include_usage`: null except in the last chunk")]
+        Annotated[
+            ChatUsage | TokenCounts | None,
+            Field(description="with `include_usage`; null before the last chunk, except with `continuous_usage_stats`"),
+        ]
     ]
 
 

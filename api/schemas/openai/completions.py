@@ -7,6 +7,7 @@ from typing import Annotated, Literal, NotRequired
 from pydantic import Field, RootModel
 
 from api.schemas.errors import OpenAIError
+from api.schemas.generated import TokenCounts
 from api.schemas.openai.chat import ChatUsage, FinishReason, PromptLogprobs, TokenIds
 from api.schemas.response_model import Count, ResponseModel, UnixTime
 
@@ -41,7 +42,10 @@ class Completion(ResponseModel):
     model: str
     choices: list[CompletionChoice]
     usage: NotRequired[
-        Annotated[ChatUsage | None, Field(description="missing in the chunks of a stream, except with `include_usage`")]
+        Annotated[
+            ChatUsage | TokenCounts | None,
+            Field(description="missing in the chunks of a stream, except with `include_usage`"),
+        ]
     ]
     system_fingerprint: str
 

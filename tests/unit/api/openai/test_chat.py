@@ -14,7 +14,7 @@ from tests.api_in_process import MODEL, Api
 from tests.processes import wait_for
 from tests.scripted_worker import Play
 from tests.unit.api.conftest import StartApi
-from tests.unit.api.openai.conftest import MESSAGES, Seen, blocks_of, chat, data_of, frames_of
+from tests.unit.api.openai.conftest import MESSAGES, Seen, blocks_of, chat, complete, data_of, frames_of
 
 
 def test_the_answer_is_the_model_s_text_unchanged(start_api: StartApi) -> None:
@@ -347,3 +347,38 @@ def test_usage_has_the_cached_tokens_of_each_prompt_once(start_api: StartApi) ->
     assert last["usage"]["prompt_tokens_details"] == {"cached_tokens": 5}
     response = api.client.post("/v1/responses", json={"input": "Hi"}).json
     assert response["usage"]["input_tokens_details"]["cached_tokens"] == 5
+
+
+CONTINUOUS = {"include_usage": True, "continuous_usage_stats": True}
+
+
+def test_every_chunk_can_have_the_numbers_of_tokens_so_far(start_api: StartApi) -> None:
+    def script(play: Play) -> None:
+        assert play.params.tells_prompt_ids
+        play.status("Generating response...", prompt_ids=[0] * len(play.prompt.split()))
+        play.say("a ", "b ")
+        play.end("c")
+
+    for ask in (chat, complete):
+        chunks = data_of(ask(start_api(script), stream=True, stream_options=CONTINUOUS))
+        counts = [(chunk["usage"]["prompt_tokens"], chunk["usage"]["completion_tokens"]) for chunk in chunks]
+        prompt = chunks[-1]["usage"]["prompt_tokens"]
+        opening = [(0, 0)] if ask is chat else []
+        assert counts == [*opening, *((prompt, number) for number in (1, 2, 3, 3, 3))]
+        assert all(chunk["usage"]["total_tokens"] == sum(pair) for chunk, pair in zip(chunks, counts, strict=True))
+        assert not any("prompt_token_ids" in chunk for chunk in chunks)
+
+
+def test_choices_count_together_and_their_prompt_once(start_api: StartApi) -> None:
+    def script(play: Play) -> None:
+        play.status("Generating response...", prompt_ids=[0] * len(play.prompt.split()))
+        play.end("c")
+
+    *_, before, last = data_of(chat(start_api(script), n=2, stream=True, stream_options=CONTINUOUS))
+    assert before["usage"]["completion_tokens"] == 2
+    assert {**before["usage"], "prompt_tokens_details": {"cached_tokens": 0}} == last["usage"]
+
+
+def test_continuous_numbers_of_tokens_need_include_usage(api: Api) -> None:
+    chunks = data_of(chat(api, stream=True, stream_options={"continuous_usage_stats": True}))
+    assert not any("usage" in chunk for chunk in chunks)

@@ -137,6 +137,7 @@ NESTED: list[tuple[dict[str, Any], str]] = [
     ({"reasoning": {"other": "x"}}, "reasoning.other"),
     ({"messages": [{"role": "user", "content": "\ud800"}]}, "messages"),
     ({"stream": True, "stream_options": {"include_usage": 1}}, "stream_options.include_usage"),
+    ({"stream": True, "stream_options": {"continuous_usage_stats": 1}}, "stream_options.continuous_usage_stats"),
     ({"stream": True, "stream_options": {"other": 1}}, "stream_options.other"),
     ({"stream_options": {}}, "stream_options"),
     ({"logit_bias": {"1": 101}}, "logit_bias"),
