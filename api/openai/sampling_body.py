@@ -110,7 +110,7 @@ class SamplingBody(OpenAISampling, AnswerForm, RequestOptions):
     stream_options: Annotated[
         StreamOptions | None,
         Meaning(
-            "With `include_usage`, the last chunk has the numbers of tokens; with `continuous_usage_stats` too, all have."
+            "With `include_usage`, the last chunk has the numbers of tokens; and `continuous_usage_stats`: all do."
         ),
     ] = Field(None, description='an object with "include_usage" and "continuous_usage_stats"')
     prompt_logprobs: Annotated[
