@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -13,6 +13,8 @@ from api.schemas.response_model import Count, ResponseModel
 from api.schemas.strict import FIRST_ERROR, Strict
 from api.schemas.template_variables import TemplateVariables
 from api.schemas.tokens import MAX_TOKEN_ID, TokenId
+from api.schemas.tool_use import tool_use
+from api.schemas.tools import ALL_TOOLS, MAX_TOOLS, ChatTool, FunctionDefinition, check_choice
 from common.adapters.names import DEFAULT_ALIAS
 from common.errors import InvalidRequest
 from common.jobs.prompts import Prompt, RawText, TokenIds
@@ -34,9 +36,15 @@ class VllmTokenizeBody(_TokensBody, ChatEnding, TemplateVariables):
         max_length=MAX_MESSAGES,
         description=f"a non-empty list of at most {MAX_MESSAGES} messages, as of POST /v1/chat/completions",
     )
+    tools: Annotated[list[ChatTool], FIRST_ERROR, Meaning("With `messages`: functions that the answer may call.")] = (
+        Field(default_factory=list, max_length=MAX_TOOLS, description=f"a list of at most {MAX_TOOLS} tools")
+    )
     add_special_tokens: Annotated[
-        Literal[True], Meaning("The tokens that the tokenizer adds around a text are always included.")
-    ] = Field(True, description="true")
+        bool,
+        Meaning(
+            "Whether the tokens that the tokenizer adds around a text are included. A chat template writes its own."
+        ),
+    ] = Field(True, description="true or false")
     return_token_strs: Annotated[bool, Meaning("Whether to return the text of each token, too.")] = Field(
         False, description="true or false"
     )
@@ -47,11 +55,23 @@ class VllmTokenizeBody(_TokensBody, ChatEnding, TemplateVariables):
             raise InvalidRequest("The body must have either prompt or messages", param="prompt")
         return self
 
+    @model_validator(mode="after")
+    def _has_tools_in_a_chat(self) -> VllmTokenizeBody:
+        if self.tools and self.messages is None:
+            raise InvalidRequest("tools can only be used with messages", param="tools")
+        check_choice(self._functions, ALL_TOOLS, "tools", "tools")
+        return self
+
+    @property
+    def _functions(self) -> list[FunctionDefinition]:
+        return [tool.function for tool in self.tools]
+
     def to_prompt(self) -> Prompt:
         """Return the prompt."""
         if self.messages is None:
-            return RawText(self.prompt or "")
-        return conversation(self.messages, self.ending, variables=self.chat_template_kwargs)
+            return RawText(self.prompt or "", is_bare=not self.add_special_tokens)
+        shown = tool_use(self._functions, ALL_TOOLS, None, several=True).shown
+        return conversation(self.messages, self.ending, shown, self.chat_template_kwargs)
 
 
 class VllmDetokenizeBody(_TokensBody):

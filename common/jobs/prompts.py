@@ -38,11 +38,13 @@ class Conversation:
 class RawText:
     """A text for the model without a template; special tokens written in it are plain text.
 
-    With a `suffix`, the answer is what belongs between the two.
+    With a `suffix`, the answer is what belongs between the two. `is_bare`: without the tokens that the tokenizer adds
+    around a text; not together with a suffix.
     """
 
     text: str
     suffix: str = ""
+    is_bare: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +64,8 @@ def to_wire(prompt: Prompt) -> dict[str, Any]:
             more = {"tools": list(tools), "ending": ending.value, "variables": dict(variables)}
             usual = {"tools": [], "ending": Ending.NEW_TURN.value, "variables": {}}
             return {"messages": list(messages)} | {name: one for name, one in more.items() if one != usual[name]}
-        case RawText(text, suffix):
-            return {"raw_text": text} | ({"suffix": suffix} if suffix else {})
+        case RawText(text, suffix, is_bare):
+            return {"raw_text": text} | ({"suffix": suffix} if suffix else {}) | ({"bare": True} if is_bare else {})
         case TokenIds(ids):
             return {"token_ids": list(ids)}
         case instruction:
@@ -76,7 +78,7 @@ def from_wire(wire: Mapping[str, Any]) -> Prompt:
         ending = Ending(wire.get("ending", Ending.NEW_TURN))
         return Conversation(tuple(wire["messages"]), tuple(wire.get("tools", ())), ending, wire.get("variables", {}))
     if "raw_text" in wire:
-        return RawText(wire["raw_text"], wire.get("suffix", ""))
+        return RawText(wire["raw_text"], wire.get("suffix", ""), wire.get("bare", False))
     if "token_ids" in wire:
         return TokenIds(tuple(wire["token_ids"]))
     return str(wire["prompt"])

@@ -7,11 +7,15 @@ from typing import Any
 import pytest
 
 from api import __version__
+from api.openai.chat import ChatBody
+from api.schemas.vllm import VllmTokenizeBody
 from common.fleet import WorkerState
+from common.jobs.prompts import Conversation, Ending, RawText, from_wire, to_wire
 from tests.api_in_process import Api
 from tests.unit.api.conftest import StartApi
 
 HI = [{"role": "user", "content": "Hi"}]
+TOOL = {"type": "function", "function": {"name": "weather"}}
 
 
 def test_health_and_version(start_api: StartApi) -> None:
@@ -36,12 +40,23 @@ def test_a_chat_and_the_texts_of_its_tokens(shared_api: Api) -> None:
     assert "Hi" in "".join(answer["token_strs"])
 
 
+def test_the_form_of_the_prompt_reaches_the_worker() -> None:
+    bare = VllmTokenizeBody.model_validate({"prompt": "Hi", "add_special_tokens": False}).to_prompt()
+    assert from_wire(to_wire(bare)) == bare == RawText("Hi", is_bare=True)
+    fields = {"messages": HI, "tools": [TOOL], "add_generation_prompt": False, "add_special_tokens": False}
+    of_chat = ChatBody.model_validate({"messages": HI, "tools": [TOOL]}).tool_use.shown
+    expected = Conversation(tuple(HI), of_chat, Ending.CLOSED)
+    assert VllmTokenizeBody.model_validate(fields).to_prompt() == expected
+
+
 @pytest.mark.parametrize(
     ("path", "body", "param"),
     [
         ("tokenize", {}, "prompt"),
         ("tokenize", {"prompt": "a", "messages": HI}, "prompt"),
-        ("tokenize", {"prompt": "a", "add_special_tokens": False}, "add_special_tokens"),
+        ("tokenize", {"prompt": "a", "add_special_tokens": 0}, "add_special_tokens"),
+        ("tokenize", {"prompt": "a", "tools": [TOOL]}, "tools"),
+        ("tokenize", {"messages": HI, "tools": [TOOL, TOOL]}, "tools"),
         ("tokenize", {"prompt": "a", "model": "gpt-5"}, "model"),
         ("detokenize", {}, "tokens"),
         ("detokenize", {"tokens": [0xFFFFF]}, "tokens"),

@@ -116,8 +116,8 @@ class PromptRenderer:
         match prompt:
             case RawText(text, suffix) if suffix:
                 return self._middle(text, suffix, is_given_up, check_length)
-            case RawText(text):
-                return RenderedPrompt(text, self._encode(text, is_given_up, check_length))
+            case RawText(text, is_bare=is_bare):
+                return RenderedPrompt(text, self._encode(text, is_given_up, check_length, is_part=is_bare))
             case TokenIds(ids):
                 check_length(len(ids))
                 return RenderedPrompt(self._decode(ids), list(ids))

@@ -119,6 +119,7 @@ def test_a_raw_text_goes_without_the_template() -> None:
     tokenizer = make_tokenizer(CHAT)
 
     assert PromptRenderer(tokenizer).render(RawText("Hi")) == ("Hi", [tokenizer.bos_token_id, *encode("Hi")])
+    assert PromptRenderer(tokenizer).render(RawText("Hi", is_bare=True)) == ("Hi", encode("Hi"))
 
 
 @pytest.mark.parametrize("prompt", [RawText, str, lambda text: Conversation(conversation(system=text, user=text))])
