@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from api.schemas.meaning import Meaning
 from api.schemas.strict import FIRST_ERROR, Strict
@@ -34,7 +34,58 @@ def _because(reason: str) -> Meaning:
     return Meaning(f"Accepted and ignored: {reason}.")
 
 
-class IgnoredFields(Strict):
+_OFF = _because("it is off")
+_USUAL = _because("it is always so")
+
+
+def _only(wanted: bool) -> AfterValidator:
+    """Return a check that the field has this value. A literal would also accept the number that equals it."""
+
+    def check(value: bool | None) -> bool | None:
+        if value not in (None, wanted):
+            raise ValueError(f"must be {str(wanted).lower()}")
+        return value
+
+    return AfterValidator(check)
+
+
+_Report = Annotated[bool | None, IGNORED, _because("metrics have these figures")]
+
+
+class OtherServersFields(Strict):
+    """Fields of llama.cpp and vLLM that tell their server how to work, or with the value that means "off"."""
+
+    cache_prompt: Annotated[bool | None, IGNORED, _because("known beginnings are always shared")] = Field(
+        None, description="true or false"
+    )
+    id_slot: Annotated[int | None, IGNORED, _because("the scheduler chooses")] = Field(None, description="an integer")
+    timings_per_token: _Report = Field(None, description="true or false")
+    return_progress: _Report = Field(None, description="true or false")
+    reasoning_format: Annotated[str | None, IGNORED, _because("as `reasoning`")] = Field(None, description="a string")
+    n_probs: Annotated[float | None, IGNORED, _OFF] = Field(None, ge=0, le=0, description="0")
+    mirostat: Annotated[float | None, IGNORED, _OFF] = Field(None, ge=0, le=0, description="0")
+    dynatemp_range: Annotated[float | None, IGNORED, _OFF] = Field(None, ge=0, le=0, description="0")
+    xtc_probability: Annotated[float | None, IGNORED, _OFF] = Field(None, ge=0, le=0, description="0")
+    dry_multiplier: Annotated[float | None, IGNORED, _OFF] = Field(None, ge=0, le=0, description="0")
+    typical_p: Annotated[float | None, IGNORED, _OFF] = Field(None, ge=1, le=1, description="1")
+    use_beam_search: Annotated[bool | None, _only(False), IGNORED, _OFF] = Field(
+        None, description="false", json_schema_extra={"const": False}
+    )
+    include_stop_str_in_output: Annotated[bool | None, _only(False), IGNORED, _OFF] = Field(
+        None, description="false", json_schema_extra={"const": False}
+    )
+    skip_special_tokens: Annotated[bool | None, _only(True), IGNORED, _USUAL] = Field(
+        None, description="true", json_schema_extra={"const": True}
+    )
+    spaces_between_special_tokens: Annotated[bool | None, _only(True), IGNORED, _USUAL] = Field(
+        None, description="true", json_schema_extra={"const": True}
+    )
+    request_id: Annotated[str | None, IGNORED, _because("it is for the client's own use")] = Field(
+        None, description="a string"
+    )
+
+
+class IgnoredFields(OtherServersFields):
     """Fields of OpenAI's API with the values that cannot change an answer of this server; others are refused."""
 
     user: Annotated[str | None, IGNORED, _because("it is for the client's own use")] = Field(

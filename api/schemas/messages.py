@@ -77,6 +77,10 @@ class MessageFields(SentBack):
     thinking_blocks: Annotated[list[Any] | None, IGNORED] = None  # LiteLLM's
     provider_specific_fields: Annotated[dict[str, Any] | None, IGNORED] = None  # LiteLLM's
     cache_control: Annotated[dict[str, Any] | None, IGNORED] = None
+    parsed: Annotated[Any, IGNORED] = None  # the content as OpenAI's package reads it
+    metadata: Annotated[dict[str, Any] | None, IGNORED] = None
+    timestamp: Annotated[float | str | None, IGNORED] = None
+    created_at: Annotated[float | str | None, IGNORED] = None
 
 
 class CalledFunction(SentBack):

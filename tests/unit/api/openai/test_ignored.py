@@ -32,6 +32,22 @@ HARMLESS: dict[str, list[Any]] = {
     "include": [[], ["reasoning.encrypted_content"]],
     "truncation": ["disabled"],
     "best_of": [1],
+    "cache_prompt": [True, False],
+    "id_slot": [-1, 0],
+    "timings_per_token": [True],
+    "return_progress": [True],
+    "reasoning_format": ["auto"],
+    "n_probs": [0],
+    "mirostat": [0],
+    "dynatemp_range": [0, 0.0],
+    "xtc_probability": [0, 0.0],
+    "dry_multiplier": [0, 0.0],
+    "typical_p": [1, 1.0],
+    "use_beam_search": [False],
+    "include_stop_str_in_output": [False],
+    "skip_special_tokens": [True],
+    "spaces_between_special_tokens": [True],
+    "request_id": ["r-1"],
 }
 CASES = [(field, value) for field, values in HARMLESS.items() for value in values]
 
@@ -86,6 +102,10 @@ def test_an_answer_of_any_server_can_be_sent_back(shared_api: Api) -> None:
         "thinking_blocks": [],
         "provider_specific_fields": {"a": 1},
         "cache_control": {"type": "ephemeral"},
+        "parsed": {"a": 1},
+        "metadata": {"a": 1},
+        "timestamp": 1700000000.5,
+        "created_at": "2026-11-27T15:00:00Z",
     }
     answer = chat(shared_api, messages=[*MESSAGES, earlier, earlier, *MESSAGES])
     assert answer.status_code == 200

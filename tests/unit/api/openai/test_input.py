@@ -32,6 +32,22 @@ IGNORED: dict[str, list[Any]] = {
     "include": [1, "x", ["message.output_text.logprobs"], [1]],
     "truncation": [1, "auto"],
     "best_of": [0, 2, "1", []],
+    "cache_prompt": [1, "true"],
+    "id_slot": ["0", 0.5, True],
+    "timings_per_token": [1],
+    "return_progress": [1],
+    "reasoning_format": [1, []],
+    "n_probs": [1, False, "0"],
+    "mirostat": [1, 2, False],
+    "dynatemp_range": [0.5],
+    "xtc_probability": [0.5],
+    "dry_multiplier": [0.8],
+    "typical_p": [0.9, 0, True],
+    "use_beam_search": [True, 0],
+    "include_stop_str_in_output": [True, 0],
+    "skip_special_tokens": [False, 1],
+    "spaces_between_special_tokens": [False, 1],
+    "request_id": [1, []],
 }
 TOOL: dict[str, Any] = {"type": "function", "function": {"name": "f"}}
 CALL: dict[str, Any] = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
