@@ -76,6 +76,11 @@ def queues(settings: Settings, names: Sequence[str]) -> list[Queue]:
     return [Queue(name, no_ack=settings.broker_url is None) for name in names]
 
 
+def keys_of(settings: Settings, names: Sequence[str]) -> list[str]:
+    """Return the keys of Celery queues in Redis: none if RabbitMQ has the queues, whatever was left in Redis before."""
+    return list(names) if settings.broker_url is None else []
+
+
 def _broker(settings: Settings) -> dict[str, Any]:
     """Return where the messages are kept: in RabbitMQ if that is wanted, else in the Redis of the jobs."""
     if settings.broker_url is not None:

@@ -192,11 +192,20 @@ class JobStore:
         job_ttl_s: how long a finished job can still be read.
         context: the maximum number of tokens of a prompt and its answer.
         replicas: how many replicas of Redis must have a new job before it is accepted.
+        has_queues: whether Redis has the Celery queues, too.
     """
 
     def __init__(
-        self, redis: Redis, dispatch: Dispatch, *, job_ttl_s: int, context: int = MAX_CONTEXT, replicas: int = 0
+        self,
+        redis: Redis,
+        dispatch: Dispatch,
+        *,
+        job_ttl_s: int,
+        context: int = MAX_CONTEXT,
+        replicas: int = 0,
+        has_queues: bool = True,
     ) -> None:
+        self._has_queues = has_queues
         self._context = context
         self._replicas = replicas
         self._redis = redis
@@ -628,7 +637,8 @@ class JobStore:
             JobExpired("The job waited longer than its ttl."),
         ]
         wires = [*(json.dumps(err.to_dict()) for err in errors), _CANCELLED]
-        self._dispatch(_wake_ups(self._reap(MAX_CRASHES, STALE_MESSAGE_MS, self._job_ttl_s, *wires, _ms(pause_s))))
+        how: list[Argument] = [*wires, _ms(pause_s), int(self._has_queues)]
+        self._dispatch(_wake_ups(self._reap(MAX_CRASHES, STALE_MESSAGE_MS, self._job_ttl_s, *how)))
 
     def adopt(self, base: str, lane_base: str, *, is_default: bool) -> None:
         """Move the waiting jobs of a base model into the lanes of its workers; its workers call it.

@@ -10,7 +10,7 @@ from kombu import Connection
 
 from common.jobs.job import JobKind
 from common.jobs.store import WakeUp
-from common.queue import Dispatcher, configure
+from common.queue import QUEUE, Dispatcher, configure, keys_of
 from common.settings import Settings, SettingsError
 
 REDIS = "redis://127.0.0.1:6379/0"
@@ -34,6 +34,12 @@ def test_messages_go_through_rabbitmq_which_keeps_those_of_a_dead_worker() -> No
     assert (found.transport_cls, found.hostname, found.port) == ("amqp", "mq.example", 5673)
     assert (found.userid, found.password, found.virtual_host) == ("ann", "se/cret", "jobs")
     assert {queue.no_ack for queue in app.conf.task_queues} == {False}
+
+
+def test_queues_are_watched_in_redis_only_if_they_are_there() -> None:
+    """Messages that were left there would look as if the worker took none, and end it again and again."""
+    assert keys_of(Settings(redis_url=REDIS), [QUEUE]) == [QUEUE]
+    assert keys_of(Settings(redis_url=REDIS, broker_url=RABBITMQ), [QUEUE]) == []
 
 
 def test_an_unreachable_broker_is_tried_once_for_many_messages(
