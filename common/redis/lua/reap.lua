@@ -6,8 +6,12 @@
 -- for all lanes; it is atomic, so they need no coordination. Returns the wake-up messages to send.
 write_even_when_full()
 local max_crashes, stale_message_ms, ttl_s, lost_error, expired_error, cancelled, pause_ms, has_queues = unpack(ARGV)
-if pause_ms ~= '0' and not redis.call('SET', 'slm:reaped', 1, 'NX', 'PX', pause_ms) then return {} end
 local now, lanes = now_ms(), redis.call('SMEMBERS', 'slm:lanes')
+if pause_ms ~= '0' then
+  local last = redis.call('GET', 'slm:reaped')
+  if last and math.abs(now - last) < tonumber(pause_ms) then return {} end  -- later than now: the clock was set back
+  redis.call('SET', 'slm:reaped', now, 'PX', pause_ms)
+end
 
 local MAX_EXPIRED = 1000  -- jobs that are forgotten at once; after a pause there can be many
 
