@@ -138,6 +138,22 @@ def test_a_refused_second_answer_leaves_the_first_one_shown(cut_off: Pair) -> No
     assert cut_off.redis.hget(keys.conversation(conversation), "leaf") == answered.id
 
 
+def test_requests_that_wait_for_replicas_leave_connections_to_others(
+    cut_off: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_store, "MAX_CONFIRMING", 2)
+    store = cut_off.another_api()
+    with ThreadPoolExecutor(6) as pool:
+        refused = [pool.submit(cut_off.refuse, name, PLAIN, store) for name in "abcdef"]
+        blocked = [0]
+        while not all(one.done() for one in refused):
+            blocked.append(cut_off.redis.info("clients")["blocked_clients"])
+    for one in refused:
+        one.result()
+    assert 1 <= max(blocked) <= 2
+    assert cut_off.redis.smembers(keys.open_jobs("o")) == set()
+
+
 def test_a_job_that_a_worker_has_claimed_is_cancelled_when_it_is_refused(cut_off: Pair) -> None:
     def claim() -> bool:
         return cut_off.another_api().claim("a", "w", lease_s=60) is not None
