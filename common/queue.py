@@ -12,6 +12,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+from amqp.exceptions import AMQPError
 from celery import Celery
 from kombu import Queue
 from kombu.exceptions import OperationalError
@@ -29,6 +30,7 @@ CONTROL_QUEUE = f"{QUEUE}.control"  # jobs that any worker can run
 TRAIN_QUEUE = f"{QUEUE}.{Lane.TRAIN}"  # the trainers'
 EMBED_QUEUE = f"{QUEUE}.{Lane.EMBED}"  # the embedders'
 HEARTBEAT_S = 10  # RabbitMQ: a connection without a sign of life for that long is given up
+CONNECT_S = 2  # RabbitMQ: what waits for a connection may have leases of a few seconds to renew
 SPARE_THREADS = 2 + MAX_PREPARING  # pool threads beyond max_num_seqs: two stay free for load and unload
 _TRANSPORT = {
     "ack_emulation": False,  # no acknowledgements, so no copies outside the queue and no redelivery
@@ -74,10 +76,20 @@ def queues(settings: Settings, names: Sequence[str]) -> list[Queue]:
     return [Queue(name, no_ack=settings.broker_url is None) for name in names]
 
 
+def keys_of(settings: Settings, names: Sequence[str]) -> list[str]:
+    """Return the keys of Celery queues in Redis: none if RabbitMQ has the queues, whatever was left in Redis before."""
+    return list(names) if settings.broker_url is None else []
+
+
 def _broker(settings: Settings) -> dict[str, Any]:
     """Return where the messages are kept: in RabbitMQ if that is wanted, else in the Redis of the jobs."""
     if settings.broker_url is not None:
-        return {"broker_url": settings.broker_url, "broker_heartbeat": HEARTBEAT_S}
+        return {
+            "broker_url": settings.broker_url,
+            "broker_heartbeat": HEARTBEAT_S,
+            "broker_connection_timeout": CONNECT_S,
+            "broker_transport_options": {"max_retries": 0},
+        }
     address = RedisAddress.parse(settings.required_redis_url())
     return {
         "broker_url": address.broker_url,
@@ -94,24 +106,34 @@ class Dispatcher:
         self._app = app
 
     def __call__(self, wake_ups: Sequence[WakeUp]) -> None:
-        """Send the messages. If one fails, a worker's reaper sends it later: the job is safe in the store."""
-        for wake_up in wake_ups:
+        """Send the messages. If one fails, a worker's reaper sends it later: the job is safe in the store.
+
+        If the broker cannot be reached, it is tried only once for all of them.
+        """
+        for index, wake_up in enumerate(wake_ups):
             try:
-                self._app.send_task(
-                    wake_up.kind.task_name,
-                    args=[wake_up.job_id],
-                    task_id=wake_up.job_id,
-                    queue=wake_up.queue,
-                    retry=False,
-                    kwargsrepr=_shown(wake_up),
-                )
+                self._send(wake_up)
             except OperationalError as err:
-                log.warning(
-                    "job %s: not dispatched (%s); the reaper will",
-                    wake_up.job_id,
-                    err,
-                    extra=fields(job_id=wake_up.job_id),
-                )
+                _note_failure(wake_up, err, more=len(wake_ups) - index - 1)
+                return
+            except AMQPError as err:  # RabbitMQ refuses the login, or this queue
+                _note_failure(wake_up, err)
+
+    def _send(self, wake_up: WakeUp) -> None:
+        self._app.send_task(
+            wake_up.kind.task_name,
+            args=[wake_up.job_id],
+            task_id=wake_up.job_id,
+            queue=wake_up.queue,
+            retry=False,
+            kwargsrepr=_shown(wake_up),
+        )
+
+
+def _note_failure(wake_up: WakeUp, err: Exception, *, more: int = 0) -> None:
+    others = f" and {more} more" if more else ""
+    message = "job %s%s: not dispatched (%s); the reaper will"
+    log.warning(message, wake_up.job_id, others, err, extra=fields(job_id=wake_up.job_id))
 
 
 def _shown(wake_up: WakeUp) -> str:

@@ -10,6 +10,7 @@ import os
 import re
 from pathlib import Path
 from typing import Literal, get_args
+from urllib.parse import urlsplit
 
 from pydantic import ByteSize, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -55,7 +56,7 @@ class Settings(BaseSettings):
     )
     broker_url: str | None = Field(
         None,
-        pattern=r"^amqp://[^\s/?#]+(/[^\s?#]*)?$",
+        pattern=r"^amqp://([^\s/?#]*@)?([^\s/?#@:\[\]]+|\[[\da-fA-F:]+\])(:\d+)?(/[^\s?#]*)?$",
         description="RabbitMQ server for Celery's wake-up messages, such as amqp://user:password@host:5672/vhost. "
         "Unset: they go through Redis.",
     )
@@ -274,6 +275,13 @@ class Settings(BaseSettings):
     def _is_an_address(cls, url: str | None) -> str | None:
         if url is not None:
             RedisAddress.parse(url)
+        return url
+
+    @field_validator("broker_url")
+    @classmethod
+    def _has_a_port(cls, url: str | None) -> str | None:
+        if url is not None:
+            _ = urlsplit(url).port  # raises ValueError if it is out of range
         return url
 
     @field_validator("redis_replicas")

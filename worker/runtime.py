@@ -23,7 +23,7 @@ from common.jobs.store import JobStore
 from common.observation.metrics_store import MetricsStore
 from common.observation.tracing import start_tracing
 from common.owners.files import FileStore
-from common.queue import SPARE_THREADS, Dispatcher, worker_queues
+from common.queue import SPARE_THREADS, Dispatcher, keys_of, worker_queues
 from common.redis.client import connect
 from common.redis.outage import Outage
 from common.redis.subscriber import Subscriber
@@ -77,14 +77,16 @@ class WorkerRuntime:
         redis = connect(settings.required_redis_url(), retries=REDIS_RETRIES, trouble=self._metrics.redis_trouble)
         self.outage = Outage(log)
         dispatch = Dispatcher(app)
-        store = JobStore(redis, dispatch, job_ttl_s=settings.job_ttl_s)
+        store = JobStore(redis, dispatch, job_ttl_s=settings.job_ttl_s, has_queues=settings.broker_url is None)
         fleet = Fleet(redis, settings.lane_base)
         self._store, self._fleet = store, fleet
         self._registry = AdapterRegistry(redis)
         self._jobs = ActiveJobs()
         self._subscriber = Subscriber(redis, self.outage)
         self._publisher = Publisher(store, self._jobs, self._fence, self._metrics, self.outage)
-        self._watchdog = Watchdog(redis, worker_queues(settings.lane_base), self._is_free, self._on_stall)
+        self._watchdog = Watchdog(
+            redis, keys_of(settings, worker_queues(settings.lane_base)), self._is_free, self._on_stall
+        )
         metrics = MetricsReporter(MetricsStore(redis), worker_id, self._metrics.to_wire)
         self._heartbeat = Heartbeat(
             store,

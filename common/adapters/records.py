@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from common.redis.scripts import Argument
+from common.wire import known_fields
 
 
 class ModelKind(StrEnum):
@@ -50,7 +51,7 @@ class VersionFacts:
     @classmethod
     def from_dict(cls, wire: Mapping[str, Any]) -> VersionFacts:
         """Parse the JSON form."""
-        return cls(**(dict(wire) | {"modules": tuple(wire["modules"])}))
+        return cls(**(known_fields(cls, wire) | {"modules": tuple(wire["modules"])}))
 
     def to_fields(self) -> list[Argument]:
         """Return field, value, ... of the hash in Redis, without the id and the time."""

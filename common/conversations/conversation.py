@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from common.jobs.job import JobState
+from common.wire import known_fields
 
 Role = Literal["system", "user", "assistant", "tool"]
 Rating = Literal["up", "down"]
@@ -76,7 +77,7 @@ class Written:
     @classmethod
     def from_json(cls, text: str) -> Written:
         """Parse the JSON stored in Redis."""
-        return cls(**{"content": ""} | json.loads(text))
+        return cls(**{"content": ""} | known_fields(cls, json.loads(text)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ class Answer:
     def from_json(cls, text: str) -> Answer:
         """Parse the JSON stored in Redis."""
         wire = json.loads(text)
-        return cls(**wire | {"state": JobState(wire["state"]) if "state" in wire else None})
+        return cls(**known_fields(cls, wire) | {"state": JobState(wire["state"]) if "state" in wire else None})
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ the scripts build their own key names.
 from __future__ import annotations
 
 import json
+import threading
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
@@ -54,6 +55,7 @@ TOO_MANY_JOBS_RETRY_S = 2  # it is unknown which of the owner's jobs ends first,
 TOO_MANY_BYTES_RETRY_S = 10  # only waiting and running jobs block: ended jobs make room by themselves
 REPLICAS_WAIT_S = 1.0  # replicas that are well confirm a write within milliseconds
 REPLICAS_RETRY_S = 1
+MAX_CONFIRMING = 32  # requests that wait for replicas at once; each has one of the process's 64 connections meanwhile
 DAY_S = 86_400
 RATE_WINDOW_S = 60.0  # the drain rate is measured over the job starts in this window
 MAX_ESTIMATE_S = 3600.0
@@ -192,13 +194,23 @@ class JobStore:
         job_ttl_s: how long a finished job can still be read.
         context: the maximum number of tokens of a prompt and its answer.
         replicas: how many replicas of Redis must have a new job before it is accepted.
+        has_queues: whether Redis has the Celery queues, too.
     """
 
     def __init__(
-        self, redis: Redis, dispatch: Dispatch, *, job_ttl_s: int, context: int = MAX_CONTEXT, replicas: int = 0
+        self,
+        redis: Redis,
+        dispatch: Dispatch,
+        *,
+        job_ttl_s: int,
+        context: int = MAX_CONTEXT,
+        replicas: int = 0,
+        has_queues: bool = True,
     ) -> None:
+        self._has_queues = has_queues
         self._context = context
         self._replicas = replicas
+        self._confirming = threading.BoundedSemaphore(MAX_CONFIRMING)
         self._redis = redis
         self._dispatch = dispatch
         self._job_ttl_s = job_ttl_s
@@ -328,8 +340,19 @@ class JobStore:
         return Submitted(str(found_id), int(position), outcome == "repeated", *details)
 
     def _on_replicas(self, replicas: int, args: Sequence[Argument]) -> tuple[Any, int]:
-        """Run `submit.lua`, and wait for replicas if any are needed; return the answer, and how many have it."""
-        return self._submit.on_replicas(replicas, REPLICAS_WAIT_S, args) if replicas else (self._submit(*args), 0)
+        """Run `submit.lua`, and wait for replicas if any are needed; return the answer, and how many have it.
+
+        Raises:
+            RedisUnavailable: too many requests have waited for replicas all the time; nothing was done.
+        """
+        if not replicas:
+            return self._submit(*args), 0
+        if not self._confirming.acquire(timeout=REPLICAS_WAIT_S):
+            raise _too_few_replicas(replicas, 0)
+        try:
+            return self._submit.on_replicas(replicas, REPLICAS_WAIT_S, args)
+        finally:
+            self._confirming.release()
 
     def _take_back(self, job_id: str, place: AnswerPlace | None) -> None:
         """Delete a job that was refused after it had been entered; cancel it if a worker has claimed it."""
@@ -628,7 +651,8 @@ class JobStore:
             JobExpired("The job waited longer than its ttl."),
         ]
         wires = [*(json.dumps(err.to_dict()) for err in errors), _CANCELLED]
-        self._dispatch(_wake_ups(self._reap(MAX_CRASHES, STALE_MESSAGE_MS, self._job_ttl_s, *wires, _ms(pause_s))))
+        how: list[Argument] = [*wires, _ms(pause_s), int(self._has_queues)]
+        self._dispatch(_wake_ups(self._reap(MAX_CRASHES, STALE_MESSAGE_MS, self._job_ttl_s, *how)))
 
     def adopt(self, base: str, lane_base: str, *, is_default: bool) -> None:
         """Move the waiting jobs of a base model into the lanes of its workers; its workers call it.

@@ -15,6 +15,7 @@ from redis import Redis
 from redis.client import Pipeline
 
 from common.redis import keys
+from common.wire import known_fields
 
 PREFIX = "slm_"  # lets people and secret scanners recognise a key
 ANONYMOUS = "anonymous"  # the owner of requests without a key
@@ -87,8 +88,8 @@ class ApiKey:
     def from_json(cls, text: str) -> ApiKey:
         """Parse the JSON stored in Redis."""
         wire = json.loads(text)
-        limits = replace(DEFAULT_LIMITS, **wire["limits"])  # a key may be older than some limits
-        return cls(**wire | {"role": Role(wire["role"]), "limits": limits})
+        limits = replace(DEFAULT_LIMITS, **known_fields(Limits, wire["limits"]))  # a key may be older than some limits
+        return cls(**known_fields(cls, wire) | {"role": Role(wire["role"]), "limits": limits})
 
 
 class ApiKeyError(Exception):

@@ -19,6 +19,7 @@ from common.owners.api_keys import UNLIMITED, Limits
 from common.owners.collection import Limiter, Page, page_of
 from common.redis import keys
 from common.redis.scripts import Argument, Script, or_empty
+from common.wire import known_fields
 
 RETRY_S = 3600  # files are kept for days unless they are deleted
 LINES_PER_CALL = 500  # bounds the memory while a large file is written or read
@@ -40,7 +41,7 @@ class StoredFile:
     def from_hash(cls, fields: Mapping[str, str]) -> StoredFile:
         """Parse the hash at `keys.file(id)`."""
         numbers = {name: int(fields[name]) for name in ("bytes", "created_at", "expires_at")}
-        return cls(**(dict(fields) | numbers))  # type: ignore[arg-type]
+        return cls(**(known_fields(cls, fields) | numbers))
 
 
 class FileStore:

@@ -24,7 +24,7 @@ HEALTH_CHECK_S = 10  # a connection idle for longer is pinged before use, to det
 
 _AWAY = (RedisConnectionError, RedisTimeoutError, ReadOnlyError, MasterDownError)
 # Codes without an exception class; Redis 6 puts the code inside the message of the script that failed.
-_NOT_NOW = re.compile(r"\b(READONLY|MISCONF|MASTERDOWN|NOREPLICAS|BUSY)\b")
+_NOT_NOW = re.compile(r"\b(READONLY|MISCONF|MASTERDOWN|NOREPLICAS|BUSY|UNBLOCKED)\b")
 _FULL = "command not allowed when used memory > 'maxmemory'"
 
 

@@ -79,7 +79,7 @@ slm:counters            hash    event counts: jobs:<kind>:<state> (ended), failo
 slm:model               hash    the desired state: loaded (0/1), generation; and idle_ms, since when workers with
                                 SLM_KEEP_ALIVE_S have seen no job
 slm:model:<base>        hash    the same of each base model, if the server has several
-slm:reaped              string  exists for a moment after a worker looked for jobs to requeue, to end and to forget
+slm:reaped              string  when a worker last looked for jobs to requeue, to end and to forget; expires soon
 slm:bases               hash    the base models that workers serve: name -> hash of the files
 slm:bases:created       hash    base model -> when workers first served it (s since the epoch)
 slm:adapters            set     the names of all adapters

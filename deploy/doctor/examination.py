@@ -39,7 +39,9 @@ def examine() -> Iterator[Finding]:
 
 
 def _running(settings: Settings) -> Iterator[Finding]:
-    """Check the Redis of the settings, or of the running server, and whether a server can listen."""
+    """Check the servers of the settings, or the Redis of the running server, and whether a server can listen."""
+    if settings.broker_url is not None:
+        yield _broker(settings.broker_url)
     try:
         url = settings.redis_url or announced_redis(settings.data_dir)
     except PreflightError as err:
@@ -50,8 +52,6 @@ def _running(settings: Settings) -> Iterator[Finding]:
         yield _port(settings)
         return
     is_own = settings.redis_url is None
-    if settings.broker_url is not None:
-        yield _broker(settings.broker_url)
     try:
         with connect(url, retries=0) as redis:
             yield from check_job_store(redis, settings.redis_replicas)

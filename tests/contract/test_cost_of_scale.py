@@ -124,3 +124,15 @@ def test_only_one_worker_in_a_while_looks_for_lost_jobs(redis: Redis) -> None:
     assert redis.hget(keys.job(name), "crashes") == "0"
     fleet.store.reap()
     assert redis.hget(keys.job(name), "crashes") == "1"
+
+
+def test_a_clock_that_is_set_back_delays_neither_the_search_nor_the_counting(redis: Redis) -> None:
+    fleet = Busy(redis, 1, num_waiting=0)
+    seconds, _ = redis.time()
+    in_an_hour = (seconds + 3600) * 1000
+    redis.set("slm:reaped", in_an_hour, ex=3600)
+    redis.hset(f"{LANE}:service", mapping={"places": 1, "until_ms": in_an_hour})
+    redis.zadd(keys.leases("generate"), {"j0": 0})
+    fleet.store.reap(60)
+    assert redis.hget(keys.job("j0"), "crashes") == "1"
+    assert redis.hget(f"{LANE}:service", "places") == str(PLACES)

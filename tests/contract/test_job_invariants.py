@@ -8,6 +8,7 @@ lanes and the records agree.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -203,6 +204,20 @@ class JobHistories(RuleBasedStateMachine):
             out = self.redis.zcard(keys.dispatched(LANE)) + self.redis.zcard(keys.leases(LANE))
             ahead = 1 if set(waiting) - self.unread else 0
             assert not waiting or out >= SLOTS + ahead, "nobody waits while there is free capacity"
+
+    @invariant()
+    def sums_of_running_jobs_are_right(self) -> None:
+        if hasattr(self, "redis") and hasattr(self, "store"):
+            lane = f"slm:lane:{LANE}"
+            numbers, costs = Counter[str](), Counter[str]()
+            for name in self.redis.zrange(f"{lane}:dispatched", 0, -1) + self.redis.zrange(f"{lane}:leases", 0, -1):
+                owner, bulk, cost = self.redis.hmget(keys.job(name), "owner", "bulk", "cost")
+                flow = f"{owner}:{'bulk' if bulk else 'interactive'}"
+                numbers[flow] += 1
+                costs[flow] += int(cost)
+            counted = {flow: int(number) for flow, number in self.redis.hgetall(f"{lane}:running").items()}
+            cost = {flow: float(sum_) for flow, sum_ in self.redis.hgetall(f"{lane}:running_cost").items()}
+            assert (counted, cost) == (numbers, costs)
 
     @invariant()
     def only_what_runs_and_nobody_reads_makes_room(self) -> None:

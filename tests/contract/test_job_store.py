@@ -419,6 +419,14 @@ def test_a_released_job_is_dispatched_again_without_counting_a_crash(station: St
     assert (again.attempt, again.job.crashes) == (2, 0)
 
 
+def test_messages_that_were_left_in_redis_hide_no_lost_message_of_rabbitmq(station: Station) -> None:
+    station.redis.lpush(QUEUE, "sent before SLM_BROKER_URL was set")
+    station.submit("a")
+    station.redis.zadd(keys.dispatched("generate"), {"a": 0})
+    JobStore(station.redis, station.wake_ups.extend, job_ttl_s=TTL_S, has_queues=False).reap()
+    assert [wake_up.job_id for wake_up in station.wake_ups] == ["a", "a"]
+
+
 def test_a_lost_wake_up_is_dispatched_again_when_the_queue_is_empty(station: Station) -> None:
     """Redis sent the message to the socket of a worker that was already dead."""
     station.submit("a")

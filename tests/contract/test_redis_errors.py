@@ -24,6 +24,12 @@ SCRIPT = "ERR Error running script (call to f_1): @user_script:3: "  # the wordi
         (redis.exceptions.BusyLoadingError("loading the dataset"), "redis_unavailable"),
         (redis.exceptions.ReadOnlyError("You can't write against a read only replica."), "redis_unavailable"),
         (redis.exceptions.ResponseError("MISCONF Errors writing to the AOF file"), "redis_unavailable"),
+        (  # to WAIT, if the server becomes a replica
+            redis.exceptions.ResponseError(
+                "Command # 3 (WAIT 1 1000) of pipeline caused error: UNBLOCKED force unblock"
+            ),
+            "redis_unavailable",
+        ),
         (redis.exceptions.ResponseError("BUSY Redis is busy running a script"), "redis_unavailable"),
         (redis.exceptions.ResponseError(f"{SCRIPT}-READONLY You can't write"), "redis_unavailable"),
         (redis.exceptions.OutOfMemoryError("command not allowed"), "redis_full"),

@@ -129,6 +129,31 @@ def test_a_refused_job_leaves_its_conversation_as_it_was(cut_off: Pair) -> None:
         assert cut_off.redis.hget(keys.conversation(conversation), "leaf") == first.id
 
 
+def test_a_refused_second_answer_leaves_the_first_one_shown(cut_off: Pair) -> None:
+    conversations = ConversationStore(cut_off.redis, quota=Quota(9, 9, 10**6), ttl_s=0)
+    asked = NewMessage("msg_asked", Written("user", "Hi"), None)
+    answered = NewMessage("msg_answered", Written("assistant", "Hello"), asked.id)
+    conversation = conversations.create("o", About(title="A"), [asked, answered])
+    cut_off.refuse("a", JobOptions(place=AnswerPlace(conversation, asked.id, 100, 10**6)))
+    assert cut_off.redis.hget(keys.conversation(conversation), "leaf") == answered.id
+
+
+def test_requests_that_wait_for_replicas_leave_connections_to_others(
+    cut_off: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_store, "MAX_CONFIRMING", 2)
+    store = cut_off.another_api()
+    with ThreadPoolExecutor(6) as pool:
+        refused = [pool.submit(cut_off.refuse, name, PLAIN, store) for name in "abcdef"]
+        blocked = [0]
+        while not all(one.done() for one in refused):
+            blocked.append(cut_off.redis.info("clients")["blocked_clients"])
+    for one in refused:
+        one.result()
+    assert 1 <= max(blocked) <= 2
+    assert cut_off.redis.smembers(keys.open_jobs("o")) == set()
+
+
 def test_a_job_that_a_worker_has_claimed_is_cancelled_when_it_is_refused(cut_off: Pair) -> None:
     def claim() -> bool:
         return cut_off.another_api().claim("a", "w", lease_s=60) is not None

@@ -16,7 +16,7 @@ from common.errors import Cancelled
 from common.jobs.job import JobKind
 from common.jobs.store import JobStore
 from common.observation.metrics_store import MetricsStore
-from common.queue import EMBED_QUEUE, Dispatcher
+from common.queue import EMBED_QUEUE, Dispatcher, keys_of
 from common.redis.client import connect
 from common.redis.outage import Outage
 from common.redis.subscriber import Subscriber
@@ -57,12 +57,12 @@ class EmbedderRuntime:
         redis = connect(settings.required_redis_url(), retries=REDIS_RETRIES)
         self.outage = Outage(log)
         dispatch = Dispatcher(app)
-        self._store = JobStore(redis, dispatch, job_ttl_s=settings.job_ttl_s)
+        self._store = JobStore(redis, dispatch, job_ttl_s=settings.job_ttl_s, has_queues=settings.broker_url is None)
         self._embedders = Embedders(redis)
         self._jobs = ActiveJobs()
         self._subscriber = Subscriber(redis, self.outage)
         self._metrics = EmbedderMetrics(lambda: self._engine.num_waiting if self._engine else 0)
-        self._watchdog = Watchdog(redis, [EMBED_QUEUE], self._is_free, self._end_process)
+        self._watchdog = Watchdog(redis, keys_of(settings, [EMBED_QUEUE]), self._is_free, self._end_process)
         reporter = MetricsReporter(MetricsStore(redis), embedder_id, self._metrics.to_wire)
         self._heartbeat = Heartbeat(
             self._store,

@@ -18,7 +18,7 @@ from common.jobs.job import JobKind
 from common.jobs.store import JobStore
 from common.observation.metrics_store import MetricsStore
 from common.owners.files import FileStore
-from common.queue import TRAIN_QUEUE, Dispatcher
+from common.queue import TRAIN_QUEUE, Dispatcher, keys_of
 from common.redis.client import connect
 from common.redis.outage import Outage
 from common.redis.subscriber import Subscriber
@@ -65,7 +65,7 @@ class TrainerRuntime:
         redis = connect(settings.required_redis_url(), retries=REDIS_RETRIES)
         self.outage = Outage(log)
         dispatch = Dispatcher(app)
-        self._store = JobStore(redis, dispatch, job_ttl_s=settings.job_ttl_s)
+        self._store = JobStore(redis, dispatch, job_ttl_s=settings.job_ttl_s, has_queues=settings.broker_url is None)
         self._trainers = Trainers(redis)
         self._jobs = ActiveJobs()
         self._subscriber = Subscriber(redis, self.outage)
@@ -76,7 +76,7 @@ class TrainerRuntime:
             is_known=self._is_known,
             is_open=self._is_open,
         )
-        self._watchdog = Watchdog(redis, [TRAIN_QUEUE], self._is_free, self._end_process)
+        self._watchdog = Watchdog(redis, keys_of(settings, [TRAIN_QUEUE]), self._is_free, self._end_process)
         reporter = MetricsReporter(MetricsStore(redis), trainer_id, self._metrics.to_wire)
         self._heartbeat = Heartbeat(
             self._store,

@@ -93,7 +93,10 @@ end
 local function service_of(lane, now)
   local live = redis.call('ZCOUNT', 'slm:workers', now, '+inf')
   local known = redis.call('HMGET', lane_key(lane, 'service'), 'live', 'until_ms', 'workers', 'places')
-  if known[1] == tostring(live) and tonumber(known[2]) > now then return tonumber(known[3]), tonumber(known[4]) end
+  local left_ms = tonumber(known[2] or 0) - now  -- too long if the clock was set back
+  if known[1] == tostring(live) and left_ms > 0 and left_ms <= SERVICE_MS then
+    return tonumber(known[3]), tonumber(known[4])
+  end
   local workers, places = count_service(lane, now)
   write_even_when_full()
   redis.call('HSET', lane_key(lane, 'service'), 'live', live, 'until_ms', now + SERVICE_MS,

@@ -1,12 +1,17 @@
 -- ARGV: max_crashes, stale_message_ms, ttl_s, worker_lost error (JSON), expired error (JSON), data of a cancelled job's
--- last event (JSON), pause_ms: nothing is done if any worker did it within that time (0: always).
+-- last event (JSON), pause_ms: nothing is done if any worker did it within that time (0: always), whether this server
+-- has the Celery queues, too (0/1).
 -- Requeues jobs of dead workers, fails jobs that lost too many workers or waited too long, cancels queued jobs that
 -- nobody has read for their grace period, finds lost wake-up messages, and forgets expired jobs. Every worker runs it
 -- for all lanes; it is atomic, so they need no coordination. Returns the wake-up messages to send.
 write_even_when_full()
-local max_crashes, stale_message_ms, ttl_s, lost_error, expired_error, cancelled, pause_ms = unpack(ARGV)
-if pause_ms ~= '0' and not redis.call('SET', 'slm:reaped', 1, 'NX', 'PX', pause_ms) then return {} end
+local max_crashes, stale_message_ms, ttl_s, lost_error, expired_error, cancelled, pause_ms, has_queues = unpack(ARGV)
 local now, lanes = now_ms(), redis.call('SMEMBERS', 'slm:lanes')
+if pause_ms ~= '0' then
+  local last = redis.call('GET', 'slm:reaped')
+  if last and math.abs(now - last) < tonumber(pause_ms) then return {} end  -- later than now: the clock was set back
+  redis.call('SET', 'slm:reaped', now, 'PX', pause_ms)
+end
 
 local MAX_EXPIRED = 1000  -- jobs that are forgotten at once; after a pause there can be many
 
@@ -34,9 +39,10 @@ local function end_waiting(lane)
   end
 end
 
--- A job dispatched long ago although the Celery queue is empty: a worker received the message and died.
+-- A job dispatched long ago although the Celery queue is empty, or on another server: a worker received the message and
+-- died. If it only waits elsewhere, a second message does no harm.
 local function requeue_lost(lane)
-  if redis.call('LLEN', queue_of(lane)) > 0 then return end
+  if has_queues == '1' and redis.call('LLEN', queue_of(lane)) > 0 then return end
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', lane_key(lane, 'dispatched'), '-inf', now - stale_message_ms)) do
     requeue(id, lane)
   end

@@ -101,6 +101,7 @@ end
 list(id, owner, now)
 if place then
   option.message = 'msg_' .. id
+  redis.call('HSET', job_key(id), 'shown_before', redis.call('HGET', conversation_key(option.conversation), 'leaf') or '')
   local parent = place.parent
   for _, message in ipairs(place.given) do
     add_message(option.conversation, message[1], parent, now, message[2], now)

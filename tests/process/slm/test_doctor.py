@@ -143,6 +143,13 @@ def test_a_broker_that_does_not_answer_is_a_problem(
     assert doctor(status=1)["broker"] == "problem"
 
 
+def test_the_broker_is_checked_before_the_server_has_started_its_redis(
+    doctor: Doctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLM_BROKER_URL", f"amqp://ann:secret@127.0.0.1:{free_port()}//")
+    assert doctor(status=1)["broker"] == "problem"
+
+
 def test_an_open_server_is_a_problem_until_there_are_keys(
     doctor: Doctor, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:

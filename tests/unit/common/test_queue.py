@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import pytest
+from amqp import Connection as AmqpConnection
+from amqp.exceptions import AccessRefused
 from celery import Celery
 from kombu import Connection
 
-from common.queue import configure
+from common.jobs.job import JobKind
+from common.jobs.store import WakeUp
+from common.queue import QUEUE, Dispatcher, configure, keys_of
 from common.settings import Settings, SettingsError
 
 REDIS = "redis://127.0.0.1:6379/0"
+WAKE_UPS = [WakeUp(name, JobKind.GENERATE) for name in "abc"]
 RABBITMQ = "amqp://ann:se%2Fcret@mq.example:5673/jobs"
 
 
@@ -31,7 +36,48 @@ def test_messages_go_through_rabbitmq_which_keeps_those_of_a_dead_worker() -> No
     assert {queue.no_ack for queue in app.conf.task_queues} == {False}
 
 
-@pytest.mark.parametrize("url", ["redis://127.0.0.1/1", "amqp://", "amqp://host/?ssl=1"])
+def test_queues_are_watched_in_redis_only_if_they_are_there() -> None:
+    """Messages that were left there would look as if the worker took none, and end it again and again."""
+    assert keys_of(Settings(redis_url=REDIS), [QUEUE]) == [QUEUE]
+    assert keys_of(Settings(redis_url=REDIS, broker_url=RABBITMQ), [QUEUE]) == []
+
+
+def test_an_unreachable_broker_is_tried_once_for_many_messages(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever sends them may have to renew leases of a few seconds."""
+    tries: list[float | None] = []
+
+    def connect(connection: AmqpConnection) -> None:
+        tries.append(connection.connect_timeout)
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(AmqpConnection, "connect", connect)
+    Dispatcher(configured(broker_url=RABBITMQ))(WAKE_UPS)
+    assert tries == [2]
+    assert [record.getMessage().partition(": ")[0] for record in caplog.records] == ["job a and 2 more"]
+
+
+def test_a_broker_that_refuses_a_message_does_not_keep_the_others_back(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    app, sent = configured(broker_url=RABBITMQ), []
+
+    def send_task(*_: object, task_id: str, **_more: object) -> None:
+        if task_id == "a":
+            raise AccessRefused("access to the queue refused")
+        sent.append(task_id)
+
+    monkeypatch.setattr(app, "send_task", send_task)
+    Dispatcher(app)(WAKE_UPS)
+    assert sent == ["b", "c"]
+    assert "job a: not dispatched" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["redis://127.0.0.1/1", "amqp://", "amqp://host/?ssl=1", "amqp://u:p@", "amqp://u:p/w@host", "amqp://host:65536"],
+)
 def test_another_broker_is_refused_without_its_password(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("SLM_BROKER_URL", url)
     with pytest.raises(SettingsError, match=r"SLM_BROKER_URL has the value \*\*\*"):
