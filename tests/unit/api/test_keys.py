@@ -78,6 +78,19 @@ def test_the_first_key_must_be_an_admins(start_api: StartApi) -> None:
     assert client.get("/slm/keys", headers={"X-API-Key": made.json["key"]}).status_code == 200
 
 
+@pytest.mark.parametrize(("insecure", "headers"), [(True, {}), (False, {"X-Forwarded-For": "203.0.113.7"})])
+def test_the_first_key_is_not_created_from_another_machine(
+    start_api: StartApi, redis: Redis, insecure: bool, headers: dict[str, str]
+) -> None:
+    api, body = start_api(insecure=insecure), {"name": "mallory", "role": "admin"}
+    refused = api.client.post("/slm/keys", json=body, headers=headers)
+    assert (refused.status_code, refused.json["code"]) == (403, "forbidden")
+    assert "slm keys create" in refused.json["error"]
+    root = {"X-API-Key": ApiKeyStore(redis).create("root", Role.ADMIN)}
+    later = start_api(insecure=insecure)  # has no keys in its cache
+    assert later.client.post("/slm/keys", json=body, headers=headers | root).status_code == 201
+
+
 def test_the_last_admin_stays(start_api: StartApi, redis: Redis, root: dict[str, str]) -> None:
     client = start_api().client
     assert client.patch("/slm/keys/root", json={"role": "user"}, headers=root).status_code == 409
