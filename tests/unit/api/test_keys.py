@@ -192,6 +192,13 @@ def test_settings_are_shown_without_secrets(start_api: StartApi) -> None:
     assert {name for name, one in shown.items() if one["is_secret"]} == {f"SLM_{name.upper()}" for name in SECRETS}
 
 
+def test_passwords_in_urls_are_not_shown(start_api: StartApi) -> None:
+    api = start_api(otlp_endpoint="http://bob:pa@ss@collector:4318", api_url="https://eve:hunter2@slm.example.com")
+    shown = {one["name"]: one["value"] for one in api.client.get("/slm/settings").json["settings"]}
+    assert shown["SLM_OTLP_ENDPOINT"] == "http://***@collector:4318"
+    assert shown["SLM_API_URL"] == "https://***@slm.example.com"
+
+
 def test_admins_see_the_owners_of_jobs(start_api: StartApi, redis: Redis, root: dict[str, str]) -> None:
     client = start_api().client
     ann = {"X-API-Key": ApiKeyStore(redis).create("ann", Role.USER)}
