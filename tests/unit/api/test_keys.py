@@ -165,7 +165,7 @@ def test_every_changing_route_of_operators_has_a_name_in_the_page() -> None:
 
     known = (ROOT / "web" / "src" / "strings" / "en" / "system.ts").read_text("utf-8")
     for endpoint in OPERATIONS:
-        if endpoint.startswith(("api_keys.", "adapters.", "quarantine.")):
+        if endpoint.startswith(("api_keys.", "adapters.", "quarantine.", "training.", "fine_tuning.")):
             action = endpoint.rpartition(".")[2]
             assert action.startswith(("list_", "show_")) or f"{action}:" in known, action
 
