@@ -33,6 +33,8 @@ def _record(response: Response) -> Response:
 
 
 def _is_change() -> bool:
+    if g.get("is_repeat"):  # of a request that is recorded already
+        return False
     if "change" in g:
         return True
     is_known = request.endpoint is not None and "caller" in g

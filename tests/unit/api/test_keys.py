@@ -11,6 +11,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from api.reference.document import OPERATIONS
 from common.owners.api_keys import DEFAULT_LIMITS, ApiKeyStore, Role
 from common.owners.audit_log import AuditLog, Change
+from common.owners.files import FileStore
 from common.settings import SECRETS
 from tests.api_in_process import Api
 from tests.unit.api.conftest import StartApi
@@ -157,6 +158,16 @@ def test_what_operators_do_is_recorded_and_what_others_do_is_not(start_api: Star
     assert (entries[0]["job_id"], entries[0]["owner"]) == (second, "root")
     older = client.get(f"/slm/audit?limit=1&after={entries[0]['id']}", headers=root).json
     assert (older["entries"], older["has_more"]) == (entries[1:], False)
+
+
+def test_a_repeated_request_is_recorded_once(start_api: StartApi, redis: Redis, root: dict[str, str]) -> None:
+    api = start_api()
+    api.worker.training = lambda _play: None
+    body = {"name": "support", "file_id": FileStore(redis, ttl_s=60).put("root", "a.jsonl", "fine-tune", ["{}"]).id}
+    headers = root | {"Idempotency-Key": "once"}
+    first, second = (api.client.post("/slm/train", json=body, headers=headers).json["job_id"] for _ in "12")
+    assert first == second
+    assert [action for action, _, _ in done(api, root)] == ["train"]
 
 
 def test_every_changing_route_of_operators_has_a_name_in_the_page() -> None:
