@@ -66,9 +66,11 @@ def revoke_key(key_name: str) -> Response:
 
 
 def _check_place() -> None:
-    """Refuse the first key from another machine: whoever had it would own the server. Raises `Forbidden`."""
-    is_remote = services().settings.insecure or "X-Forwarded-For" in request.headers
-    if caller() is ANONYMOUS and is_remote:
+    """Refuse the first key from another machine or site: whoever had it would own the server. Raises `Forbidden`."""
+    sent = request.headers
+    is_remote = services().settings.insecure or "X-Forwarded-For" in sent
+    is_any_page = sent.get("Origin") == "null"  # also a sandboxed frame of any site, if SLM_CORS_ORIGINS has it
+    if caller() is ANONYMOUS and (is_remote or is_any_page):
         raise Forbidden(
             "Create the first key on the server's machine: python -m slm keys create --name NAME --role admin"
         )

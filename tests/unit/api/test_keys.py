@@ -79,11 +79,13 @@ def test_the_first_key_must_be_an_admins(start_api: StartApi) -> None:
     assert client.get("/slm/keys", headers={"X-API-Key": made.json["key"]}).status_code == 200
 
 
-@pytest.mark.parametrize(("insecure", "headers"), [(True, {}), (False, {"X-Forwarded-For": "203.0.113.7"})])
+@pytest.mark.parametrize(
+    ("insecure", "headers"), [(True, {}), (False, {"X-Forwarded-For": "203.0.113.7"}), (False, {"Origin": "null"})]
+)
 def test_the_first_key_is_not_created_from_another_machine(
     start_api: StartApi, redis: Redis, insecure: bool, headers: dict[str, str]
 ) -> None:
-    api, body = start_api(insecure=insecure), {"name": "mallory", "role": "admin"}
+    api, body = start_api(insecure=insecure, cors_origins="null"), {"name": "mallory", "role": "admin"}
     refused = api.client.post("/slm/keys", json=body, headers=headers)
     assert (refused.status_code, refused.json["code"]) == (403, "forbidden")
     assert "slm keys create" in refused.json["error"]
