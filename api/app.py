@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from flask import Flask
+from flask import Flask, Response
 from flask.json.provider import DefaultJSONProvider
 from redis import Redis
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -22,6 +22,7 @@ from api.http.body_deadline import BodyDeadline
 from api.http.concurrency import ConcurrencyLimiter, Presence
 from api.http.cors import register_cors
 from api.http.hooks import register_hooks
+from api.http.static_files import send_file_of
 from api.http.tidy_path import TidyPath
 from api.jobs.queue_position import QueueWatcher
 from api.jobs.readers import Readers
@@ -88,6 +89,9 @@ class _App(Flask):
         """Let browsers keep a file for a year if its name includes its version or a hash of its content."""
         is_versioned = filename is not None and filename.startswith(("vendor/", "app/assets/"))
         return YEAR_S if is_versioned else super().get_send_file_max_age(filename)
+
+    def send_static_file(self, filename: str) -> Response:
+        return send_file_of(cast(str, self.static_folder), filename, self.get_send_file_max_age(filename))
 
 
 def create_app(

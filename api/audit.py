@@ -9,6 +9,7 @@ from redis.exceptions import RedisError
 
 from api.auth.access import Access, access_of
 from api.current import caller, services
+from api.openai.fine_tuning.objects import JOB_PREFIX
 from common.owners.audit_log import Change
 
 _OF_OPERATORS = (Access.ADMIN, Access.TRAINER)
@@ -32,6 +33,8 @@ def _record(response: Response) -> Response:
 
 
 def _is_change() -> bool:
+    if g.get("is_repeat"):  # of a request that is recorded already
+        return False
     if "change" in g:
         return True
     is_known = request.endpoint is not None and "caller" in g
@@ -42,7 +45,7 @@ def _is_change() -> bool:
 
 def _change() -> Change:
     path = dict(request.view_args or {})
-    job_id = path.pop("job_id", "")
+    job_id = path.pop("job_id", "").removeprefix(JOB_PREFIX)
     target, details = g.get("change") or (next(iter(path.values()), ""), "")
     action = str(request.endpoint).rpartition(".")[2]
     return Change(caller().owner, action, target, details, g.get("job_id") or job_id)

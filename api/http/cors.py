@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Flask, Response, request
 
-METHODS = "GET, HEAD, POST, PUT, DELETE"
+METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"
 EXPOSED = (
     "Location, X-Request-Id, X-Job-Id, X-Model, X-Ignored-Fields, Idempotency-Replayed, Retry-After, Last-Event-ID, "
     "X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset"

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 _SLASHES = re.compile("/{2,}")
-_OPENAI = re.compile("^/(?:v1/v1/|(?=(?:chat/completions|completions|embeddings|models|responses|messages)(?:/|$)))")
+_OPENAI = re.compile(
+    "^/(?:v1/v1/|(?=(?:chat/completions|completions|embeddings|models|responses|messages|files|batches|fine_tuning/jobs"
+    "|conversations)(?:/|$)))"
+)
 
 
 class TidyPath:

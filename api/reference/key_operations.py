@@ -21,7 +21,10 @@ KEY_OPERATIONS = {
         id="createKey",
         tag=Tag.OPERATE,
         summary="Create an API key, and show its secret once",
-        description="The first key must be an admin's: from then on, every request needs a key.",
+        description=(
+            "The first key must be an admin's, and is created on the server's machine: from then on, every request "
+            "needs a key."
+        ),
         body=RequestBody(CreateKeyBody, {"name": "ann", "role": "user", "limits": {"tokens_per_day": 100000}}),
         responses=[SuccessResponse("The key.", NewKey, status=201)],
         errors=(errors.Conflict,),

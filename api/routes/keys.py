@@ -7,17 +7,18 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import cast
 
-from flask import Blueprint, Response, jsonify
+from flask import Blueprint, Response, jsonify, request
 
 from api.auth.access import Access, set_access
-from api.current import note_change, services
+from api.auth.caller import ANONYMOUS
+from api.current import caller, note_change, services
 from api.http.request_body import json_text
 from api.jobs import response_bodies
 from api.schemas.json_object import json_object
 from api.schemas.keys import ChangeKeyBody, CreateKeyBody, Key, KeyLimits, KeyUsage
 from api.schemas.parsing import SLM_WITH_NULLS, parse
 from api.times import iso
-from common.errors import Conflict, NotFound
+from common.errors import Conflict, Forbidden, NotFound
 from common.owners.api_keys import DEFAULT_LIMITS, ApiKey, ApiKeyError, Role, UnknownApiKey
 from common.owners.audit_log import described
 
@@ -35,6 +36,7 @@ def list_keys() -> Response:
 def create_key() -> Response:
     """Create a key; its secret is only in this response."""
     body = parse(CreateKeyBody, json_object(json_text()), SLM_WITH_NULLS)
+    _check_place()
     note_change(body.name, described({"role": body.role} | body.limits.given()))
     with _changing():
         limits = replace(DEFAULT_LIMITS, **body.limits.given())
@@ -61,6 +63,17 @@ def revoke_key(key_name: str) -> Response:
     with _changing():
         revoked = services().jobs.revoke(key_name, services().api_keys, services().batches)
     return jsonify(success=True, name=key_name, cancelled_jobs=revoked.jobs, cancelled_batches=revoked.batches)
+
+
+def _check_place() -> None:
+    """Refuse the first key from another machine or site: whoever had it would own the server. Raises `Forbidden`."""
+    sent = request.headers
+    is_remote = services().settings.insecure or "X-Forwarded-For" in sent
+    is_any_page = sent.get("Origin") == "null"  # also a sandboxed frame of any site, if SLM_CORS_ORIGINS has it
+    if caller() is ANONYMOUS and (is_remote or is_any_page):
+        raise Forbidden(
+            "Create the first key on the server's machine: python -m slm keys create --name NAME --role admin"
+        )
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from flask import Blueprint, Response, jsonify
 
 from api.auth.access import Access, set_access
@@ -11,6 +13,8 @@ from common.settings import ENV_PREFIX, SECRETS, Settings
 
 shown_settings = Blueprint("shown_settings", __name__)
 set_access(shown_settings, Access.ADMIN)
+
+_LOGIN = re.compile(r"(?<=://)[^/?#\s]*@")  # of a URL
 
 
 @shown_settings.get("/slm/settings")
@@ -34,7 +38,7 @@ def _shown(settings: Settings, name: str) -> ShownSetting:
 
 
 def _written(value: object) -> str | None:
-    """Return the value as it is written in the environment; None if it is not set."""
+    """Return the value as it is written in the environment, without the login of a URL; None if it is not set."""
     if value is None:
         return None
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return str(value).lower() if isinstance(value, bool) else _LOGIN.sub("***@", str(value))

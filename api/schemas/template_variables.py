@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, WrapValidator, model_validator
 
 from api.schemas.meaning import Meaning
+from api.schemas.shown import shown
 from api.schemas.strict import Strict, at_most
 from common.errors import InvalidRequest
 
@@ -21,10 +23,18 @@ _OURS = (
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 # No text that could spell one of the model's special tokens: the template's own text may have those.
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9 ._-]{0,64}$")]
-FORM = (
-    f"an object with at most {MAX_VARIABLES} fields, each true, false, null, a number, or a text of at most 64 "
-    "letters, digits, spaces, '.', '_' and '-'"
-)
+VALUE = "true, false, null, a number, or a text of at most 64 letters, digits, spaces, '.', '_' and '-'"
+FORM = f"an object with at most {MAX_VARIABLES} fields, each {VALUE}"
+
+
+def _explained(value: Any, validate: Callable[[Any], Any]) -> Any:
+    try:
+        return validate(value)
+    except ValidationError as err:  # it names the first type of the union only
+        raise ValueError(f"must be {VALUE}; got {shown(value)}") from err
+
+
+Variable = Annotated[bool | int | float | Word | None, WrapValidator(_explained)]
 
 
 class TemplateVariables(Strict):
@@ -32,7 +42,7 @@ class TemplateVariables(Strict):
 
     chat_template_kwargs: Annotated[
         Annotated[
-            dict[Name, bool | int | float | Word | None],
+            dict[Name, Variable],
             Field(max_length=MAX_VARIABLES, json_schema_extra={"propertyNames": {"not": {"pattern": _OURS}}}),
             at_most(MAX_VARIABLES),
         ]

@@ -59,10 +59,11 @@ def _create(
     with _redis("create the key", as_json) as (redis, output):
         from common.owners.api_keys import DEFAULT_LIMITS, ApiKeyStore, Role
 
-        secret = ApiKeyStore(redis).create(name, Role(role), replace(DEFAULT_LIMITS, **_given(limits)))
+        given = _given(limits)
+        secret = ApiKeyStore(redis).create(name, Role(role), replace(DEFAULT_LIMITS, **given))
         text = f"The key of {name}; it will not be shown again:\n{secret}"
         output.result({"name": name, "role": role, "key": secret}, text)
-        _record(redis, "create_key", name, {"role": role.value})
+        _record(redis, output, "create_key", name, {"role": role.value} | given)
 
 
 def _change(*, name: KeyName, role: RoleName | None = None, as_json: Json = False, **limits: int | str | None) -> None:
@@ -72,7 +73,7 @@ def _change(*, name: KeyName, role: RoleName | None = None, as_json: Json = Fals
 
         changes = _given(limits) | ({} if role is None else {"role": Role(role)})
         changed = ApiKeyStore(redis).change(name, changes)
-        _record(redis, "change_key", name, changes)
+        _record(redis, output, "change_key", name, changes)
         output.result(_fields(changed), _line(changed))
 
 
@@ -92,7 +93,7 @@ def revoke(*, name: KeyName, as_json: Json = False) -> None:
     """Reject a key within two seconds; end its jobs and streams."""
     with _redis("revoke the key", as_json) as (redis, output):
         done = _revoke(redis, name)
-        _record(redis, "revoke_key", name)
+        _record(redis, output, "revoke_key", name)
         text = f"The key of {name} is rejected within two seconds. Cancelled: {done.jobs} jobs, {done.batches} batches."
         output.result({"name": name, "cancelled_jobs": done.jobs, "cancelled_batches": done.batches}, text)
 
@@ -158,10 +159,16 @@ def _revoke(redis: Redis, name: str) -> Revoked:
     return revoke_with_work(name, ApiKeyStore(redis), batches, jobs)
 
 
-def _record(redis: Redis, action: str, name: str, changes: Mapping[str, object] | None = None) -> None:
+def _record(redis: Redis, output: Output, action: str, name: str, changes: Mapping[str, object] | None = None) -> None:
+    """Write to the audit log. If it cannot be written, e.g. because Redis is full, the change is made nevertheless."""
+    from redis.exceptions import RedisError
+
     from common.owners.audit_log import COMMAND_LINE, AuditLog, Change, described
 
-    AuditLog(redis).add(Change(COMMAND_LINE, action, name, described(changes or {})))
+    try:
+        AuditLog(redis).add(Change(COMMAND_LINE, action, name, described(changes or {})))
+    except RedisError as err:
+        output.note(f"The audit log has no entry of this: {err}")
 
 
 def _leave_to_the_workers(_wake_ups: object) -> None:

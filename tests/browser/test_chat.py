@@ -55,6 +55,28 @@ def in_steps(go_on: threading.Event, *pieces: str) -> Script:
     return script
 
 
+INSECURE = """
+delete Crypto.prototype.randomUUID;
+delete Navigator.prototype.clipboard;
+"""  # what a page lacks that was loaded over HTTP from another machine
+
+
+@pytest.mark.parametrize("is_here", [False, True])
+def test_a_page_over_plain_http_can_chat(open_page: OpenPage, is_here: bool) -> None:
+    visit = open_page(answer("Hello there."))
+    visit.page.add_init_script(INSECURE)
+    visit.page.reload()
+    assert visit.page.evaluate("crypto.randomUUID === undefined && navigator.clipboard === undefined")
+    if is_here:
+        visit.page.locator("aside header").get_by_role("button", name="More").click()
+        visit.page.get_by_role("menuitemcheckbox", name="Keep new chats in this browser only").click()
+    ask(visit.page, "Hi")
+    expect(answers(visit.page)).to_have_text("Hello there.")
+    visit.page.get_by_role("button", name="Copy").last.click()
+    expect(visit.page.locator(".toast.error")).to_contain_text("copy it yourself")
+    assert visit.complaints == []
+
+
 def test_an_answer_appears_as_it_is_generated(open_page: OpenPage) -> None:
     go_on = threading.Event()
     visit = open_page(in_steps(go_on, "Once ", "upon ", "a time."))

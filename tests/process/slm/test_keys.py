@@ -13,6 +13,7 @@ from common.fleet import Fleet, WorkerReport
 from common.jobs.job import JobKind, JobState
 from common.jobs.store import JobStore
 from common.owners.api_keys import ApiKeyStore, digest
+from common.owners.audit_log import AuditLog, Change
 from common.owners.batches import BatchStatus, BatchStore
 from common.owners.files import FileStore
 from common.redis.client import connect
@@ -89,6 +90,24 @@ def test_a_revoked_keys_jobs_and_batches_are_ended(command: Command, redis_serve
     }
     with pytest.raises(Unauthorized):
         store.submit("bob3", JobKind.GENERATE, {}, owner="bob", max_queue=9, needs_key=True)
+
+
+def test_a_key_is_revoked_while_redis_is_full(
+    command: Command, redis_server: RedisServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    redis = connect(redis_server.url)
+    command("create", "--name", "bob", "--files", "7")
+    (entry,) = AuditLog(redis).newest(9).items
+    assert entry.change == Change("command line", "create_key", "bob", "role: user, files: 7")
+    redis.config_set("maxmemory", 1)
+    try:
+        assert run(["keys", "revoke", "--name", "bob"]) == 0
+    finally:
+        redis.config_set("maxmemory", 0)
+    out, err = capsys.readouterr()
+    assert "is rejected" in out
+    assert "audit log" in err
+    assert ApiKeyStore(redis).all() == []
 
 
 def test_an_interrupted_revocation_is_repeated(command: Command, redis_server: RedisServer) -> None:

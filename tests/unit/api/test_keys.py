@@ -11,6 +11,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from api.reference.document import OPERATIONS
 from common.owners.api_keys import DEFAULT_LIMITS, ApiKeyStore, Role
 from common.owners.audit_log import AuditLog, Change
+from common.owners.files import FileStore
 from common.settings import SECRETS
 from tests.api_in_process import Api
 from tests.unit.api.conftest import StartApi
@@ -76,6 +77,21 @@ def test_the_first_key_must_be_an_admins(start_api: StartApi) -> None:
     assert made.status_code == 201
     assert client.get("/slm/keys").status_code == 401
     assert client.get("/slm/keys", headers={"X-API-Key": made.json["key"]}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("insecure", "headers"), [(True, {}), (False, {"X-Forwarded-For": "203.0.113.7"}), (False, {"Origin": "null"})]
+)
+def test_the_first_key_is_not_created_from_another_machine(
+    start_api: StartApi, redis: Redis, insecure: bool, headers: dict[str, str]
+) -> None:
+    api, body = start_api(insecure=insecure, cors_origins="null"), {"name": "mallory", "role": "admin"}
+    refused = api.client.post("/slm/keys", json=body, headers=headers)
+    assert (refused.status_code, refused.json["code"]) == (403, "forbidden")
+    assert "slm keys create" in refused.json["error"]
+    root = {"X-API-Key": ApiKeyStore(redis).create("root", Role.ADMIN)}
+    later = start_api(insecure=insecure)  # has no keys in its cache
+    assert later.client.post("/slm/keys", json=body, headers=headers | root).status_code == 201
 
 
 def test_the_last_admin_stays(start_api: StartApi, redis: Redis, root: dict[str, str]) -> None:
@@ -146,13 +162,23 @@ def test_what_operators_do_is_recorded_and_what_others_do_is_not(start_api: Star
     assert (older["entries"], older["has_more"]) == (entries[1:], False)
 
 
+def test_a_repeated_request_is_recorded_once(start_api: StartApi, redis: Redis, root: dict[str, str]) -> None:
+    api = start_api()
+    api.worker.training = lambda _play: None
+    body = {"name": "support", "file_id": FileStore(redis, ttl_s=60).put("root", "a.jsonl", "fine-tune", ["{}"]).id}
+    headers = root | {"Idempotency-Key": "once"}
+    first, second = (api.client.post("/slm/train", json=body, headers=headers).json["job_id"] for _ in "12")
+    assert first == second
+    assert [action for action, _, _ in done(api, root)] == ["train"]
+
+
 def test_every_changing_route_of_operators_has_a_name_in_the_page() -> None:
     """The audit log has the names of views; the page translates them."""
     from common.settings import ROOT
 
     known = (ROOT / "web" / "src" / "strings" / "en" / "system.ts").read_text("utf-8")
     for endpoint in OPERATIONS:
-        if endpoint.startswith(("api_keys.", "adapters.", "quarantine.")):
+        if endpoint.startswith(("api_keys.", "adapters.", "quarantine.", "training.", "fine_tuning.")):
             action = endpoint.rpartition(".")[2]
             assert action.startswith(("list_", "show_")) or f"{action}:" in known, action
 
@@ -177,6 +203,13 @@ def test_settings_are_shown_without_secrets(start_api: StartApi) -> None:
     assert (shown["SLM_MAX_QUEUE"]["value"], shown["SLM_MAX_QUEUE"]["is_default"]) == ("7", False)
     assert shown["SLM_WEBHOOK_SECRET"]["is_secret"]
     assert {name for name, one in shown.items() if one["is_secret"]} == {f"SLM_{name.upper()}" for name in SECRETS}
+
+
+def test_passwords_in_urls_are_not_shown(start_api: StartApi) -> None:
+    api = start_api(otlp_endpoint="http://bob:pa@ss@collector:4318", api_url="https://eve:hunter2@slm.example.com")
+    shown = {one["name"]: one["value"] for one in api.client.get("/slm/settings").json["settings"]}
+    assert shown["SLM_OTLP_ENDPOINT"] == "http://***@collector:4318"
+    assert shown["SLM_API_URL"] == "https://***@slm.example.com"
 
 
 def test_admins_see_the_owners_of_jobs(start_api: StartApi, redis: Redis, root: dict[str, str]) -> None:

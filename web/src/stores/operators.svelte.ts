@@ -7,6 +7,7 @@ export const apiKeys = new Loaded(() => client.keys.list());
 export const settings = new Loaded(() => client.settings());
 
 const PAGE = 50;
+const MAX_PAGE = 1000; // of the server
 
 /** The newest entries of the audit log, and older ones as they are asked for. */
 class Audit extends Loaded<AuditEntry[]> {
@@ -15,14 +16,19 @@ class Audit extends Loaded<AuditEntry[]> {
 
   constructor() {
     super(async () => {
-      const { entries, has_more } = await client.audit({ limit: this.#wanted });
-      this.hasMore = has_more;
-      return entries;
+      const found: AuditEntry[] = [];
+      do {
+        const after = found.at(-1)?.id;
+        const page = await client.audit({ limit: Math.min(MAX_PAGE, this.#wanted - found.length), ...(after ? { after } : {}) });
+        found.push(...page.entries);
+        this.hasMore = page.has_more;
+      } while (this.hasMore && found.length < this.#wanted);
+      return found;
     });
   }
 
   showMore(): Promise<void> {
-    this.#wanted = Math.min(1000, this.#wanted * 2);
+    this.#wanted *= 2;
     return this.refresh();
   }
 }

@@ -17,6 +17,7 @@ export const en = {
     retry: "Try again",
     loading: "Loading…",
     copied: "Copied",
+    notCopied: "The browser did not let the page copy this: select the text and copy it yourself.",
     reference: "API reference",
     more: "More",
   },

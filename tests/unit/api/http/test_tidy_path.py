@@ -39,6 +39,17 @@ def test_a_base_url_may_end_with_v1_or_not(shared_api: Api, base: str) -> None:
     assert shared_api.client.get(f"{base}/models").status_code == 200
 
 
+def test_every_route_of_openai_answers_without_v1(shared_api: Api) -> None:
+    for rule in shared_api.client.application.url_map.iter_rules():
+        if rule.rule.startswith("/v1/"):
+            assert tidy(rule.rule.removeprefix("/v1")) == tidy(f"/v1{rule.rule}") == rule.rule
+
+
+def test_no_other_route_is_moved(shared_api: Api) -> None:
+    for rule in shared_api.client.application.url_map.iter_rules():
+        assert tidy(rule.rule) == rule.rule
+
+
 def test_an_error_has_openai_s_form_there_too(shared_api: Api) -> None:
     answer = shared_api.client.post("/chat/completions", json={})
     assert (answer.status_code, answer.json["error"]["param"]) == (400, "messages")

@@ -340,6 +340,12 @@ def test_a_variable_for_the_template_is_a_simple_value(shared_api: Api, wrong: d
     assert answer.json["error"]["param"].startswith("chat_template_kwargs")
 
 
+def test_a_wrong_variable_is_explained(shared_api: Api) -> None:
+    error = chat(shared_api, chat_template_kwargs={"fine": 1, "bad": "<|im_end|>"}).json["error"]
+    assert error["param"] == "chat_template_kwargs.bad"
+    assert "chat_template_kwargs.bad must be true, false, null, a number, or a text of at most 64" in error["message"]
+
+
 def test_usage_has_the_cached_tokens_of_each_prompt_once(start_api: StartApi) -> None:
     api = start_api(lambda play: play.end("ok", cached_tokens=5))
     assert chat(api, n=2).json["usage"]["prompt_tokens_details"] == {"cached_tokens": 5}

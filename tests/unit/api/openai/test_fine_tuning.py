@@ -117,6 +117,8 @@ def test_a_job_is_paused_resumed_and_cancelled(api: Api, file: str) -> None:
     job_id = create(api, file).json["id"]
     states = [api.client.post(f"{JOBS}/{job_id}/{what}").json["status"] for what in ("pause", "resume", "cancel")]
     assert states == ["paused", "queued", "cancelled"]
+    recorded = {one["job_id"] for one in api.client.get("/slm/audit?limit=3").json["entries"]}
+    assert recorded == {job_id.removeprefix("ftjob-")}
     again = api.client.post(f"{JOBS}/{job_id}/pause")
     assert (again.status_code, again.json["error"]["code"]) == (409, "conflict")
 

@@ -8,6 +8,7 @@ import {
   type NewMessage,
   SlmError,
 } from "slm-client";
+import { uuid } from "../uuid";
 import type { Keeper } from "./keeper";
 
 const DATABASE = "slm-conversations";
@@ -82,7 +83,7 @@ async function add(
 ): Promise<Conversation> {
   const now = new Date().toISOString();
   const kept: ConversationThread = {
-    id: `conv_${crypto.randomUUID()}`,
+    id: `conv_${uuid()}`,
     ...{ title, system_prompt, model: model ?? null, settings, metadata, leaf_id, messages },
     created_at: now,
     updated_at: now,
@@ -96,7 +97,7 @@ async function add(
 function append(thread: ConversationThread, { role, content = "", job_id, parent_id, tool_call_id }: NewMessage): ConversationMessage {
   const message: ConversationMessage = {
     ...emptyMessage(),
-    id: `msg_${job_id ?? crypto.randomUUID()}`,
+    id: `msg_${job_id ?? uuid()}`,
     parent_id: parent_id === undefined ? thread.leaf_id : parent_id,
     role,
     content,

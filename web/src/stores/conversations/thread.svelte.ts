@@ -3,6 +3,7 @@ import { answers, type EndedAnswer, type LiveAnswer } from "../answers.svelte";
 import { type ChatSettings, chatRequest } from "../chatSettings.svelte";
 import { client } from "../client";
 import { patiently } from "../patience";
+import { uuid } from "../uuid";
 import { splitCalls } from "./calls";
 import type { Ended } from "./keeper";
 import { conversationList, keeper } from "./list.svelte";
@@ -180,7 +181,7 @@ export class Thread {
       conversation: keeper().placeOf(place),
     };
     const askedAt = performance.now();
-    const jobId = await client.generations.submitChat(request, { idempotencyKey: crypto.randomUUID() });
+    const jobId = await client.generations.submitChat(request, { idempotencyKey: uuid() });
     const kept = await keeper().keepAnswer(place, jobId);
     this.#put(kept);
     this.leafId = kept.id;

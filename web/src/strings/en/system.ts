@@ -161,11 +161,12 @@ export const audit = {
     delete_alias: "Deleted an alias",
     retry_job: "Ran a dead letter again",
     drop_job: "Removed a dead letter",
-    cancel_job: "Cancelled a job of somebody else",
+    cancel_job: "Cancelled a job",
     train: "Started a training run",
     evaluate: "Started an evaluation",
     pause_job: "Paused a training run",
     resume_job: "Resumed a training run",
+    create_job: "Started a training run",
     publish_run: "Published a training run",
   } as Record<string, string>,
 };

@@ -2,7 +2,7 @@ export const training = {
   title: "Fine-tune",
   empty: "There are no training runs yet.",
   trainersOnly: "Training needs the API key of an admin, or one with the role trainer.",
-  noTrainer: "No trainer is running, so a run waits until one is started.",
+  noTrainer: "No trainer is running: new runs are refused, and those that wait go on when one starts. It starts with the server, unless SLM_TRAINER is false.",
   runs: "Runs",
   run: "Run",
   newRun: "New run",

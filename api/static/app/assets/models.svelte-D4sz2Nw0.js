@@ -1,1 +1,0 @@
-import"./strings-DhP_fnIQ.js";import{o as e,s as t}from"./index-Ds32AwQp.js";var n=new e(()=>t.models.list()),r=new e(()=>t.models.adapters()),i=new e(()=>t.models.aliases());export{i as n,n as r,r as t};
