@@ -287,7 +287,7 @@ class Settings(BaseSettings):
     @field_validator("redis_replicas")
     @classmethod
     def _can_have_replicas(cls, count: int, info: ValidationInfo) -> int:
-        if count and info.data.get("redis_url") is None:
+        if count and info.data.get("redis_url", "") is None:  # a wrong URL is missing here, and has its own error
             raise ValueError("it needs SLM_REDIS_URL: the server's own Redis has no replicas")
         return count
 

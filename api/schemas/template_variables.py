@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, WrapValidator, model_validator
+from pydantic import Field, ValidationError, WithJsonSchema, WrapValidator, model_validator
 
 from api.schemas.meaning import Meaning
 from api.schemas.shown import shown
@@ -22,7 +22,8 @@ _OURS = (
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 # No text that could spell one of the model's special tokens: the template's own text may have those.
-Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9 ._-]{0,64}$")]
+WORD = r"^[A-Za-z0-9 ._-]{0,64}$"
+Word = Annotated[str, Field(pattern=WORD)]
 VALUE = "true, false, null, a number, or a text of at most 64 letters, digits, spaces, '.', '_' and '-'"
 FORM = f"an object with at most {MAX_VARIABLES} fields, each {VALUE}"
 
@@ -34,7 +35,12 @@ def _explained(value: Any, validate: Callable[[Any], Any]) -> Any:
         raise ValueError(f"must be {VALUE}; got {shown(value)}") from err
 
 
-Variable = Annotated[bool | int | float | Word | None, WrapValidator(_explained)]
+Variable = Annotated[
+    bool | int | float | Word | None,
+    WrapValidator(_explained),
+    # A list of types, because RapiDoc (the page at /docs) recurses without end into `anyOf` here.
+    WithJsonSchema({"type": ["boolean", "number", "string", "null"], "pattern": WORD}),
+]
 
 
 class TemplateVariables(Strict):
