@@ -117,12 +117,20 @@ def test_a_failed_copy_leaves_nothing(
     assert [path.name for path in (tmp_path / "data" / "adapters").iterdir()] == [".lock"]
 
 
-def test_the_content_that_is_already_there_must_still_be_there(store: AdapterStore, source: Path) -> None:
-    keep(store, source)
+def test_content_that_is_deleted_while_it_is_published_again_stays(store: AdapterStore, source: Path) -> None:
+    adapter_id = keep(store, source)
     with store.copied(source) as content, store.locked():
-        store.remove(content.id)
-        with pytest.raises(AdapterFilesError, match="were deleted meanwhile"):
-            store.put(content)
+        store.remove(adapter_id)
+        assert (content.folder / "adapter_model.safetensors").read_bytes() == b"weights"
+        store.put(content)
+    assert (store.folder(adapter_id) / "adapter_model.safetensors").read_bytes() == b"weights"
+
+
+def test_a_damaged_adapter_is_not_what_is_published_again(store: AdapterStore, source: Path) -> None:
+    adapter_id = keep(store, source)
+    (store.folder(adapter_id) / "adapter_model.safetensors").write_bytes(b"damaged")
+    assert keep(store, source) == adapter_id
+    assert (store.folder(adapter_id) / "adapter_model.safetensors").read_bytes() == b"weights"
 
 
 def test_an_adapter_is_received_whole_or_not_at_all(tmp_path: Path, store: AdapterStore, source: Path) -> None:
