@@ -37,4 +37,6 @@ def _or_null(schema: Schema) -> Schema:
         return schema
     outside: dict[str, Any] = {name: schema[name] for name in ("description", "default") if name in schema}
     inside = {name: value for name, value in schema.items() if name not in outside}
+    if not inside:  # any value, so null too
+        return schema
     return {"anyOf": [*(inside.get("anyOf", [inside])), NULL]} | outside
