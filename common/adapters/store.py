@@ -85,24 +85,35 @@ class AdapterStore:
 
     @contextmanager
     def copied(self, source: Path) -> Iterator[Content]:
-        """Copy an adapter for the duration of a `with` block; `put` makes the copy stay.
+        """Copy an adapter for the duration of a `with` block; if the store has it already, yield that instead.
 
-        So neither a later change of `source` matters, nor that the store's own adapter of that content is deleted.
+        So a later change of `source` does not matter. `put` makes the copy stay.
         """
         known = self._hashes.of_folder(source)
+        if known in self.ids() and self._is_intact(known):
+            yield Content(known, self._folder / known)
+            return
         with self.scratch() as scratch:
-            if self._is_linked(known, scratch):
-                yield Content(known, scratch)
-            else:
-                yield Content(_copied(source, scratch), scratch)
+            yield Content(_copied(source, scratch), scratch)
+
+    def was_deleted(self, content: Content) -> bool:
+        """Return whether `copied` has yielded the store's own adapter, and somebody has deleted that since."""
+        return content.folder == self._folder / content.id and not self._is_intact(content.id)
 
     def put(self, content: Content) -> None:
-        """Add what `copied` has yielded, unless it is here by now. Call it while `locked`."""
+        """Add what `copied` has yielded, unless another process was faster. Call it while `locked`.
+
+        Raises:
+            AdapterFilesError: it was deleted from the store meanwhile.
+        """
         target = self._folder / content.id
-        if not self._is_intact(content.id):  # otherwise somebody may be reading it
-            shutil.rmtree(target, ignore_errors=True)
-            content.folder.rename(target)
-            _sync(self._folder)
+        if content.folder != target:
+            if not self._is_intact(content.id):  # otherwise somebody may be reading it
+                shutil.rmtree(target, ignore_errors=True)
+                content.folder.rename(target)
+                _sync(self._folder)
+        elif not target.is_dir():
+            raise AdapterFilesError(f"The files of adapter {content.id[:12]} were deleted meanwhile. Publish it again.")
 
     def receive(self, adapter_id: str, fill: Callable[[Path], None]) -> None:
         """Add an adapter whose files `fill` writes to an empty folder; do nothing if it is here by then.
@@ -199,17 +210,6 @@ class AdapterStore:
             yield
         finally:
             os.close(descriptor)
-
-    def _is_linked(self, adapter_id: str, scratch: Path) -> bool:
-        """Fill an empty folder with links to an adapter's files; return whether all were here, and undamaged."""
-        with suppress(OSError):  # it is not here, it is being deleted, or the file system has no links
-            for path in files_of(self._folder / adapter_id):
-                os.link(path, scratch / path.name)
-            if ContentHashes().of_folder(scratch) == adapter_id:
-                return True
-        for path in scratch.iterdir():
-            path.unlink()
-        return False
 
     def _is_intact(self, adapter_id: str) -> bool:
         try:

@@ -121,25 +121,38 @@ class AdapterIntake:
     def _add(self, folder: Path, shown: str, register: Callable[[VersionFacts], T]) -> T:
         """Check a copy of the adapter, then keep and register it; the store is locked for that step only.
 
+        If the store has it already, that is checked. It may be deleted meanwhile, because nobody needed it: then it is
+        copied after all.
+        """
+        while True:
+            with self._store.copied(folder) as content:
+                try:
+                    return self._take(content, shown, register)
+                except (AdapterError, OSError):
+                    if not self._store.was_deleted(content):
+                        raise
+
+    def _take(self, content: Content, shown: str, register: Callable[[VersionFacts], T]) -> T:
+        """Check, keep and register an adapter.
+
         It is offered before, so that nobody asks for what cannot be had, and again after that, because the API may have
         deleted it between as an adapter that nobody needs.
         """
-        with self._store.copied(folder) as content:
-            try:
-                facts = self._facts(content.folder, content.id)
-            except AdapterError as err:
-                raise AdapterError(str(err).replace(repr(str(content.folder)), repr(shown))) from err
-            is_new = self.registry.facts(content.id) is None
+        try:
+            facts = self._facts(content.folder, content.id)
+        except AdapterError as err:
+            raise AdapterError(str(err).replace(repr(str(content.folder)), repr(shown))) from err
+        is_new = self.registry.facts(content.id) is None
+        if is_new:
+            self._offer(content.id, content.folder)
+        try:
+            with self._store.locked():
+                registered = self._kept(content, partial(register, facts))
             if is_new:
-                self._offer(content.id, content.folder)
-            try:
-                with self._store.locked():
-                    registered = self._kept(content, partial(register, facts))
-                if is_new:
-                    self._offer(content.id, self._store.folder(content.id))
-            except AdapterFilesError as err:
-                raise AdapterError(str(err)) from err
-            return registered
+                self._offer(content.id, self._store.folder(content.id))
+        except AdapterFilesError as err:
+            raise AdapterError(str(err)) from err
+        return registered
 
     def _kept(self, content: Content, register: Callable[[], T]) -> T:
         """Add the content to the store and register it; if that is refused, delete it again."""

@@ -302,3 +302,21 @@ def test_the_store_can_change_while_an_adapter_is_checked(machine: Machine, monk
     registered = machine.intake.register_folder("mine", write_adapter(machine.root / "mine"))
     assert registered is not None
     assert machine.store.ids() == {registered.id}
+
+
+def test_content_that_is_deleted_while_it_is_published_again_is_copied_again(machine: Machine) -> None:
+    """Nobody needed it any more when its deletion began."""
+    made = write_adapter(machine.root / "made", 1.0)
+    first, _ = machine.intake.publish_folder("support", made)
+    machine.registry.delete("support", first.number)
+
+    def deleting() -> BaseFacts:
+        if machine.store.ids():
+            machine.intake.tidy()
+        return machine.base
+
+    intake = AdapterIntake(machine.registry, machine.store, deleting)
+    again, facts = intake.publish_folder("support", made)
+    assert facts is not None
+    assert again.id == first.id
+    assert machine.store.folder(first.id).is_dir()

@@ -117,13 +117,19 @@ def test_a_failed_copy_leaves_nothing(
     assert [path.name for path in (tmp_path / "data" / "adapters").iterdir()] == [".lock"]
 
 
-def test_content_that_is_deleted_while_it_is_published_again_stays(store: AdapterStore, source: Path) -> None:
-    adapter_id = keep(store, source)
+def test_the_content_that_is_already_there_must_still_be_there(store: AdapterStore, source: Path) -> None:
+    keep(store, source)
     with store.copied(source) as content, store.locked():
-        store.remove(adapter_id)
-        assert (content.folder / "adapter_model.safetensors").read_bytes() == b"weights"
-        store.put(content)
-    assert (store.folder(adapter_id) / "adapter_model.safetensors").read_bytes() == b"weights"
+        assert not store.was_deleted(content)
+        store.remove(content.id)
+        assert store.was_deleted(content)
+        with pytest.raises(AdapterFilesError, match="were deleted meanwhile"):
+            store.put(content)
+
+
+def test_a_copy_is_not_the_stores(store: AdapterStore, source: Path) -> None:
+    with store.copied(source) as content, store.locked():
+        assert not store.was_deleted(content)
 
 
 def test_a_damaged_adapter_is_not_what_is_published_again(store: AdapterStore, source: Path) -> None:
