@@ -38,7 +38,7 @@ class ChunkStream(Generic[B]):
         self._generations = generations
         self._num_open = generations.count
         self._offsets = [TextOffsets() for _ in range(generations.count)]
-        self._usage = RunningUsage(body.n)
+        self._usage = RunningUsage(body.n) if body.continuous_usage else None
         self._readers = [endpoint.reader(body, job_id) for job_id in generations.job_ids]
 
     def frames(self, *, pulse_s: float) -> Iterator[str]:
@@ -75,7 +75,8 @@ class ChunkStream(Generic[B]):
         return HEARTBEAT if update is None else position_comment(update)
 
     def _of_event(self, index: int, event: Event) -> str:
-        self._usage.take(index, event)
+        if self._usage is not None:
+            self._usage.take(index, event)
         match event.type:
             case EventType.TOKEN:
                 return self._pieces(index, event)
@@ -134,7 +135,7 @@ class ChunkStream(Generic[B]):
 
     def _written(self, chunk: dict[str, Any]) -> str:
         if self._body.include_usage:
-            chunk["usage"] = self._usage.counts() if self._body.continuous_usage else None
+            chunk["usage"] = None if self._usage is None else self._usage.counts()
         return data_frame(chunk)
 
 

@@ -34,10 +34,6 @@ def _because(reason: str) -> Meaning:
     return Meaning(f"Accepted and ignored: {reason}.")
 
 
-_OFF = _because("it is off")
-_USUAL = _because("it is always so")
-
-
 def _only(wanted: bool) -> AfterValidator:
     """Return a check that the field has this value. A literal would also accept the number that equals it."""
 
@@ -49,7 +45,20 @@ def _only(wanted: bool) -> AfterValidator:
     return AfterValidator(check)
 
 
-_Report = Annotated[bool | None, IGNORED, _because("metrics have these figures")]
+_OFF = _because("it is off")
+_OWN = _because("it is for the client's own use")
+_Report = Annotated[bool | None, Field(description="true or false"), IGNORED, _because("metrics have these figures")]
+_Zero = Annotated[float | None, Field(ge=0, le=0, description="0"), IGNORED, _OFF]
+_False = Annotated[
+    bool | None, _only(False), Field(description="false", json_schema_extra={"const": False}), IGNORED, _OFF
+]
+_True = Annotated[
+    bool | None,
+    _only(True),
+    Field(description="true", json_schema_extra={"const": True}),
+    IGNORED,
+    _because("it is always so"),
+]
 
 
 class OtherServersFields(Strict):
@@ -59,47 +68,33 @@ class OtherServersFields(Strict):
         None, description="true or false"
     )
     id_slot: Annotated[int | None, IGNORED, _because("the scheduler chooses")] = Field(None, description="an integer")
-    timings_per_token: _Report = Field(None, description="true or false")
-    return_progress: _Report = Field(None, description="true or false")
+    timings_per_token: _Report = None
+    return_progress: _Report = None
     reasoning_format: Annotated[str | None, IGNORED, _because("as `reasoning`")] = Field(None, description="a string")
-    n_probs: Annotated[float | None, IGNORED, _OFF] = Field(None, ge=0, le=0, description="0")
-    mirostat: Annotated[float | None, IGNORED, _OFF] = Field(None, ge=0, le=0, description="0")
-    dynatemp_range: Annotated[float | None, IGNORED, _OFF] = Field(None, ge=0, le=0, description="0")
-    xtc_probability: Annotated[float | None, IGNORED, _OFF] = Field(None, ge=0, le=0, description="0")
-    dry_multiplier: Annotated[float | None, IGNORED, _OFF] = Field(None, ge=0, le=0, description="0")
+    n_probs: _Zero = None
+    mirostat: _Zero = None
+    dynatemp_range: _Zero = None
+    xtc_probability: _Zero = None
+    dry_multiplier: _Zero = None
     typical_p: Annotated[float | None, IGNORED, _OFF] = Field(None, ge=1, le=1, description="1")
-    use_beam_search: Annotated[bool | None, _only(False), IGNORED, _OFF] = Field(
-        None, description="false", json_schema_extra={"const": False}
-    )
-    include_stop_str_in_output: Annotated[bool | None, _only(False), IGNORED, _OFF] = Field(
-        None, description="false", json_schema_extra={"const": False}
-    )
-    skip_special_tokens: Annotated[bool | None, _only(True), IGNORED, _USUAL] = Field(
-        None, description="true", json_schema_extra={"const": True}
-    )
-    spaces_between_special_tokens: Annotated[bool | None, _only(True), IGNORED, _USUAL] = Field(
-        None, description="true", json_schema_extra={"const": True}
-    )
-    request_id: Annotated[str | None, IGNORED, _because("it is for the client's own use")] = Field(
-        None, description="a string"
-    )
+    use_beam_search: _False = None
+    include_stop_str_in_output: _False = None
+    skip_special_tokens: _True = None
+    spaces_between_special_tokens: _True = None
+    request_id: Annotated[str | None, IGNORED, _OWN] = Field(None, description="a string")
 
 
 class IgnoredFields(OtherServersFields):
     """Fields of OpenAI's API with the values that cannot change an answer of this server; others are refused."""
 
-    user: Annotated[str | None, IGNORED, _because("it is for the client's own use")] = Field(
-        None, description="a string"
-    )
+    user: Annotated[str | None, IGNORED, _OWN] = Field(None, description="a string")
     safety_identifier: Annotated[str | None, IGNORED, _because("API keys tell clients apart")] = Field(
         None, description="a string"
     )
     store: Annotated[bool | None, IGNORED, _because("completions are kept as jobs are")] = Field(
         None, description="true or false"
     )
-    metadata: Annotated[dict[str, Any] | None, IGNORED, _because("it is for the client's own use")] = Field(
-        None, description="an object"
-    )
+    metadata: Annotated[dict[str, Any] | None, IGNORED, _OWN] = Field(None, description="an object")
     service_tier: Annotated[str | None, IGNORED, _because("`priority` is the server's own field")] = Field(
         None, description="a string"
     )

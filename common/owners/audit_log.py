@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 from redis import Redis
@@ -52,7 +52,7 @@ class AuditLog:
 
     def add(self, change: Change) -> None:
         """Record a change."""
-        fields: dict[Any, Any] = {name: getattr(change, name) for name in Change.__dataclass_fields__}
+        fields: dict[Any, Any] = asdict(change)
         self._redis.xadd(keys.AUDIT, fields, maxlen=MOST)
 
     def newest(self, limit: int, *, after: str | None = None) -> Page[Entry]:

@@ -69,7 +69,8 @@ class ResponseBuilder:
             case EventType.STATUS:
                 self._note_form(event)
             case EventType.TOKEN:
-                self._output.score(ScoredTokens(scored_tokens(event.data.get("logprobs", ()))).for_chat()["content"])
+                if wire := event.data.get("logprobs"):
+                    self._output.score(ScoredTokens(scored_tokens(wire)).for_chat()["content"])
                 written += self._add(self._reader.read(event.data["text"]))
             case EventType.FINISHED:
                 written += self._finish(event)

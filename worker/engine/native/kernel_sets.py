@@ -37,19 +37,17 @@ class KernelSet:
 
 
 _AVX2 = ("-mavx2", "-mfma", "-mf16c")
-_AVX512VNNI = ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni", *_AVX2)
+_AVX512VNNI = (
+    *("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni", *_AVX2),
+    "-mprefer-vector-width=512",
+)
 # gcc must unroll more and not move loads far ahead, or the sums of a tile do not fit in the registers. Clang need not.
 _NEON = ("--param=max-completely-peeled-insns=1000", "-fno-schedule-insns")
 
 KERNEL_SETS = {
     one.name: one
     for one in (
-        KernelSet(
-            *("avx512vnni", X86, (*_AVX512VNNI, "-mprefer-vector-width=512")),
-            mixed_chunk=6,
-            short_prompt=64,
-            int8_lora=LoraFormat.DOT,
-        ),
+        KernelSet("avx512vnni", X86, _AVX512VNNI, mixed_chunk=6, short_prompt=64, int8_lora=LoraFormat.DOT),
         KernelSet("avx2", X86, _AVX2, mixed_chunk=8, short_prompt=16),
         KernelSet("i8mm", ARM, ("-march=armv8.2-a+dotprod+i8mm", *_NEON), mixed_chunk=8, short_prompt=32),
         KernelSet("dotprod", ARM, ("-march=armv8.2-a+dotprod", *_NEON), mixed_chunk=8, short_prompt=16),
