@@ -7,16 +7,14 @@ import os
 import subprocess
 import tarfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.rivals.process import Process
-from benchmarks.rivals.system import CONTEXT, DATA, LOCALHOST, THREADS, HttpSession, is_answering, post
+from benchmarks.rivals.system import CONTEXT, DATA, LOCALHOST, THREADS, HttpSession, post, serving
 from benchmarks.serving import NEW_TOKENS, Workload
 from deploy import bootstrap
-from tests.free_port import free_port
 
 REQUIREMENTS = Path(__file__).with_name("requirements-llama-cpp.txt")
 PACKAGE = "llama-cpp-python"
@@ -117,19 +115,14 @@ class LlamaServer:
         """Install llama.cpp and convert the model; existing files are kept."""
         self.installed.make(model, self.number_format)
 
-    @contextmanager
-    def running(self, workload: Workload) -> Iterator[HttpSession]:
+    def running(self, workload: Workload) -> AbstractContextManager[HttpSession]:
         """Start it with a slot for every client, and stop it at the end."""
-        port = free_port()
-        with Process(self._command(workload, port), self.installed.folder / "server.log") as process:
-            process.wait_until(lambda: is_answering(port, "/health"))
-            yield HttpSession(process, lambda: LlamaClient(port))
+        return serving(self._command(workload), self.installed.folder / "server.log", LlamaClient)
 
-    def _command(self, workload: Workload, port: int) -> list[str | Path]:
+    def _command(self, workload: Workload) -> list[str | Path]:
         slots = max(MIN_SLOTS, workload.clients)
         options = {
             "--host": LOCALHOST,
-            "--port": port,
             "--threads": THREADS,
             "--threads-batch": THREADS,
             "--parallel": slots,
@@ -138,7 +131,8 @@ class LlamaServer:
         }
         words = [str(word) for option in options.items() for word in option]
         model = self.installed.model(self.number_format)
-        return [self.installed.program("llama-server"), "--model", model, *words, "--cont-batching", "--no-ui"]
+        program = self.installed.program("llama-server")
+        return [program, "--model", model, *words, "--cont-batching", "--no-ui", "--port"]
 
 
 class LlamaClient:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import http.client
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from benchmarks.rivals.process import Process
 from benchmarks.serving import TIMEOUT_S, Client, Measured, Workload, run
+from tests.free_port import free_port
 
 LOCALHOST = "127.0.0.1"
 THREADS = 2  # for every engine
@@ -75,6 +76,30 @@ def post(port: int, path: str, body: Mapping[str, object]) -> Iterator[tuple[flo
         if answer.status != http.client.OK:
             raise RuntimeError(f"{answer.status}: {answer.read()!r}")
         yield sent, answer
+
+
+@contextmanager
+def serving(
+    command: Sequence[str | Path],
+    log: Path,
+    connect: Callable[[int], Client],
+    *,
+    env: Mapping[str, str] | None = None,
+    ready: str = "/health",
+) -> Iterator[HttpSession]:
+    """Start a server, wait until it is ready, and stop it at the end.
+
+    Args:
+        command: the program; a free port is its last argument.
+        log: the file for its output.
+        connect: returns a client of the port.
+        env: variables in addition to this process's own.
+        ready: the path that answers 200 when the server is ready.
+    """
+    port = free_port()
+    with Process([*command, str(port)], log, env) as process:
+        process.wait_until(lambda: is_answering(port, ready))
+        yield HttpSession(process, lambda: connect(port))
 
 
 def is_answering(port: int, path: str) -> bool:

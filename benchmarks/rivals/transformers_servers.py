@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from benchmarks.rivals.environment import Environment
 from benchmarks.rivals.openai_client import CompletionsClient
-from benchmarks.rivals.process import Process
-from benchmarks.rivals.system import LOCALHOST, THREADS, HttpSession, is_answering
+from benchmarks.rivals.system import LOCALHOST, THREADS, HttpSession, serving
 from benchmarks.serving import NEW_TOKENS, Workload
-from deploy import bootstrap
-from tests.free_port import free_port
 
 REQUIREMENTS = Path(__file__).with_name("requirements-transformers.txt")
 NO_TOKEN = -1
 GENERATION = {"do_sample": False, "max_new_tokens": NEW_TOKENS, "eos_token_id": NO_TOKEN, "pad_token_id": 0}
+ENV = {"OMP_NUM_THREADS": str(THREADS), "HF_HUB_OFFLINE": "1"}
 
 
 @dataclass(frozen=True)
@@ -35,29 +34,19 @@ class TransformersServe:
     title = "transformers serve fp32"
 
     def make(self, model: Path) -> None:  # noqa: ARG002 - it reads the checkpoint itself
-        """Install it; an existing installation is kept.
+        """Install it; an existing installation is kept."""
+        self._environment.make()
 
-        Raises:
-            deploy.bootstrap.SetupError: pip failed; the console has its output.
-        """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        bootstrap.ensure([REQUIREMENTS], self._venv)
-
-    @contextmanager
-    def running(self, workload: Workload) -> Iterator[HttpSession]:  # noqa: ARG002 - any number of clients works
+    def running(self, workload: Workload) -> AbstractContextManager[HttpSession]:  # noqa: ARG002 - serves any number
         """Start it, and stop it at the end."""
         fields = {"model": str(self.model), "generation_config": json.dumps(GENERATION)}
-        with _running(self._command(), self.folder / "server.log") as (process, port):
-            yield HttpSession(process, lambda: CompletionsClient(port, fields))
+        options = ["--continuous-batching", "--dtype", "float32", "--device", "cpu", "--host", LOCALHOST, "--port"]
+        command: list[str | Path] = [self._environment.program("transformers"), "serve", self.model, *options]
+        return serving(command, self.folder / "server.log", partial(CompletionsClient, fields=fields), env=ENV)
 
     @property
-    def _venv(self) -> Path:
-        return self.folder / "venv"
-
-    def _command(self) -> list[str | Path]:
-        program = bootstrap.python_of(self._venv).with_name("transformers")
-        options = ["--continuous-batching", "--dtype", "float32", "--device", "cpu", "--host", LOCALHOST]
-        return [program, "serve", self.model, *options, "--port"]
+    def _environment(self) -> Environment:
+        return Environment(self.folder / "venv", REQUIREMENTS)
 
 
 @dataclass(frozen=True)
@@ -76,26 +65,7 @@ class NaiveServer:
     def make(self, model: Path) -> None:
         """Do nothing: it runs in the environment of this program."""
 
-    @contextmanager
-    def running(self, workload: Workload) -> Iterator[HttpSession]:  # noqa: ARG002 - any number of clients works
+    def running(self, workload: Workload) -> AbstractContextManager[HttpSession]:  # noqa: ARG002 - serves any number
         """Start it, and stop it at the end."""
-        command: list[str | Path] = [
-            sys.executable,
-            "-m",
-            "benchmarks.rivals.naive_flask",
-            "--model",
-            self.model,
-            "--port",
-        ]
-        with _running(command, self.log) as (process, port):
-            yield HttpSession(process, lambda: CompletionsClient(port, {}))
-
-
-@contextmanager
-def _running(command: Sequence[str | Path], log: Path) -> Iterator[tuple[Process, int]]:
-    """Start a server on a free port, the command's last argument, and stop it at the end."""
-    port = free_port()
-    environment = {"OMP_NUM_THREADS": str(THREADS), "HF_HUB_OFFLINE": "1"}
-    with Process([*command, str(port)], log, environment) as process:
-        process.wait_until(lambda: is_answering(port, "/health"))
-        yield process, port
+        options = ["-m", "benchmarks.rivals.naive_flask", "--model", str(self.model), "--port"]
+        return serving([sys.executable, *options], self.log, partial(CompletionsClient, fields={}), env=ENV)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from benchmarks.rivals.environment import Environment
 from benchmarks.rivals.openai_client import CompletionsClient
-from benchmarks.rivals.process import Process
-from benchmarks.rivals.system import CONTEXT, LOCALHOST, THREADS, HttpSession, is_answering
+from benchmarks.rivals.system import CONTEXT, LOCALHOST, THREADS, HttpSession, serving
 from benchmarks.serving import Workload
-from deploy import bootstrap
-from tests.free_port import free_port
 
 REQUIREMENTS = Path(__file__).with_name("requirements-vllm.txt")
 NAME = "benchmark"
@@ -42,36 +40,27 @@ class VllmServer:
         return f"vLLM {self.number_format}"
 
     def make(self, model: Path) -> None:  # noqa: ARG002 - it reads the checkpoint itself
-        """Install it; an existing installation is kept.
+        """Install it; an existing installation is kept."""
+        self._environment.make()
 
-        Raises:
-            deploy.bootstrap.SetupError: pip failed; the console has its output.
-        """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        bootstrap.ensure([REQUIREMENTS], self._venv)
-
-    @contextmanager
-    def running(self, workload: Workload) -> Iterator[HttpSession]:
+    def running(self, workload: Workload) -> AbstractContextManager[HttpSession]:
         """Start it with a place in the batch for every client, and stop it at the end."""
-        port = free_port()
-        environment = {"VLLM_CPU_KVCACHE_SPACE": KV_GIB, "OMP_NUM_THREADS": str(THREADS), "HF_HUB_OFFLINE": "1"}
-        with Process(self._command(workload, port), self.folder / "server.log", environment) as process:
-            process.wait_until(lambda: is_answering(port, "/health"))
-            yield HttpSession(process, lambda: CompletionsClient(port, FIELDS))
+        env = {"VLLM_CPU_KVCACHE_SPACE": KV_GIB, "OMP_NUM_THREADS": str(THREADS), "HF_HUB_OFFLINE": "1"}
+        connect = partial(CompletionsClient, fields=FIELDS)
+        return serving(self._command(workload), self.folder / "server.log", connect, env=env)
 
     @property
-    def _venv(self) -> Path:
-        return self.folder / "venv"
+    def _environment(self) -> Environment:
+        return Environment(self.folder / "venv", REQUIREMENTS)
 
-    def _command(self, workload: Workload, port: int) -> list[str | Path]:
+    def _command(self, workload: Workload) -> list[str | Path]:
         options = {
             "--host": LOCALHOST,
-            "--port": port,
             "--dtype": DTYPES[self.number_format],
             "--max-model-len": CONTEXT,
             "--max-num-seqs": max(MIN_SEQS, workload.clients),
             "--served-model-name": NAME,
         }
         words = [str(word) for option in options.items() for word in option]
-        program = bootstrap.python_of(self._venv).with_name("vllm")
-        return [program, "serve", self.model, *words, "--no-enable-prefix-caching"]
+        program = self._environment.program("vllm")
+        return [program, "serve", self.model, *words, "--no-enable-prefix-caching", "--port"]
