@@ -12,17 +12,16 @@ of an undisturbed run.
 from __future__ import annotations
 
 import argparse
-import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from benchmarks.chaos import LEASE_S, Client, Tally, fake_answers, is_answering, stop_all
+from benchmarks.link import Link
 from common.settings import ROOT
 from tests.free_port import free_port
 from tests.processes import Cluster, Process, running_cluster, wait_for
@@ -111,33 +110,6 @@ def network(count: int) -> Iterator[list[Host]]:
         ip("link", "del", BRIDGE)
 
 
-class SlowPath:
-    """Forwards connections to a loopback port, each chunk after `delay_s`."""
-
-    def __init__(self, port: int) -> None:
-        self.delay_s = 0.0
-        self._port = port
-        self._listener = socket.create_server((f"{NETWORK}.1", 0))
-        self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def _serve(self) -> None:
-        while True:
-            client, _ = self._listener.accept()
-            server = socket.create_connection(("127.0.0.1", self._port))
-            for pair in ((client, server), (server, client)):
-                threading.Thread(target=self._pump, args=pair, daemon=True).start()
-
-    def _pump(self, source: socket.socket, target: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(65536):
-                time.sleep(self.delay_s)
-                target.sendall(data)
-        for one in (source, target):
-            with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-
-
 def for_each(act: Callable[[Host], None], hosts: Sequence[Host]) -> None:
     """Do the same with all hosts."""
     for host in hosts:
@@ -176,7 +148,7 @@ def run(clients: int) -> None:
         (folder / "redis").mkdir()
         redis = stack.enter_context(running_server(folder / "redis"))
         hosts = stack.enter_context(network(5))
-        path = SlowPath(redis.port)
+        path = Link(redis.port, f"{NETWORK}.1")
         env = {"SLM_LEASE_S": str(LEASE_S), "FAKE_STEP_MS": "25", "SLM_DATA_DIR": str(ROOT / "data")}
         cluster = stack.enter_context(running_cluster(f"redis://{NETWORK}.1:{path.port}/0", folder, **env))
         port = free_port()

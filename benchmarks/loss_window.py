@@ -11,20 +11,20 @@ was accepted (202) and is then unknown.
 from __future__ import annotations
 
 import argparse
-import socket
 import statistics
 import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 
 import requests
 from redis import Redis
 
 from benchmarks.chaos import is_answering
+from benchmarks.link import Link
 from common.settings import ROOT
 from tests.free_port import free_port
 from tests.processes import running_cluster, wait_for
@@ -35,50 +35,6 @@ CLIENTS = 4
 CALM_S = 3.0
 PAUSE_S = 0.02  # between two requests of a client
 TIMEOUT_S = 30
-
-
-class Link:
-    """Forwards connections to a loopback port, until it is cut or leads to another port."""
-
-    def __init__(self, target: int) -> None:
-        self._target = target
-        self._is_cut = False
-        self._open: list[socket.socket] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def cut(self) -> None:
-        """Let everything vanish from now on; connections stay open."""
-        self._is_cut = True
-
-    def lead_to(self, target: int) -> None:
-        """Close all connections; new ones lead to another port."""
-        self._target = target
-        while self._open:
-            with suppress(OSError):
-                self._open.pop().shutdown(socket.SHUT_RDWR)
-
-    def _serve(self) -> None:
-        while True:
-            client, _ = self._listener.accept()
-            try:
-                server = socket.create_connection(("127.0.0.1", self._target))
-            except OSError:
-                client.close()
-                continue
-            self._open += [client, server]
-            for pair in ((client, server), (server, client)):
-                threading.Thread(target=self._pump, args=pair, daemon=True).start()
-
-    def _pump(self, source: socket.socket, target: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(65536):
-                if not self._is_cut:
-                    target.sendall(data)
-        for one in (source, target):
-            with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
 
 
 class Client(threading.Thread):
@@ -130,7 +86,7 @@ class Servers:
     def fail_over(self, *, cut: int, stale_s: float) -> tuple[float, float]:
         """Promote a replica that was cut off `stale_s` ago. Return when it was cut off, and when the others died."""
         for link in self.links[:cut]:
-            link.cut()
+            link.is_cut = True
         began = time.monotonic()
         time.sleep(stale_s)
         for server in (self.primary, *self.replicas[cut:]):

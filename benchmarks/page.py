@@ -9,7 +9,6 @@ longest task (wall time, so it needs a quiet machine), and the memory afterwards
 from __future__ import annotations
 
 import itertools
-import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from playwright.sync_api import CDPSession, Page, sync_playwright
 
 from common.redis.client import connect
 from tests.api_process import running_api
+from tests.browser.chromium import launch_chromium
 from tests.redis_server import running_server
 from tests.scripted_worker import Play, ScriptedWorker
 
@@ -152,7 +152,6 @@ def measure(page: Page, url: str, conversation_id: str) -> None:
 
 def main() -> None:
     """Start a server with the conversation, and measure its page."""
-    program = shutil.which("chromium") or shutil.which("google-chrome")
     with (
         tempfile.TemporaryDirectory() as name,
         running_server(Path(name)) as redis,
@@ -162,7 +161,7 @@ def main() -> None:
         sync_playwright() as playwright,
     ):
         made = requests.post(f"{api.url}/slm/conversations/import", json=conversation(), timeout=60)
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        browser = launch_chromium(playwright)
         measure(browser.new_page(viewport={"width": 1280, "height": 800}), api.url, made.json()["id"])
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import base64
-import shutil
 import subprocess
 import tempfile
 import time
@@ -20,6 +19,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from common.settings import ROOT
+from tests.browser.chromium import launch_chromium
 from tests.free_port import free_port
 from tests.processes import Cluster, is_up, running_cluster
 from tests.redis_server import running_server
@@ -144,14 +144,13 @@ def main() -> None:
     parser.add_argument("target", type=Path)
     parser.add_argument("--frames", type=Path, help="a folder in which to keep the single pictures")
     options = parser.parse_args()
-    program = shutil.which("chromium") or shutil.which("google-chrome")
     with (
         tempfile.TemporaryDirectory() as name,
         running_server(Path(name)) as redis,
         running_cluster(redis.url, Path(name), SLM_LEASE_S="3", SLM_DRAIN_S="0") as cluster,
         sync_playwright() as playwright,
     ):
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        browser = launch_chromium(playwright)
         film = Film(browser, options.frames or Path(name))
         play(film, cluster)
         film.save(options.target)

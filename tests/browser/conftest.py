@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,13 +13,13 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from redis import Redis
 
 from tests.api_process import ApiProcess, running_api
+from tests.browser.chromium import find_chromium, launch_chromium
 from tests.missing import skip_or_fail
 from tests.redis_server import RedisServer
 from tests.scripted_worker import Script, ScriptedWorker
 
 WIDE, PHONE = (1280, 800), (390, 844)
 PATIENCE_MS = 60_000  # a busy machine must not fail a test
-NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
 @dataclass
@@ -39,12 +38,11 @@ OpenPage = Callable[..., Visit]
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    program = next(filter(None, map(shutil.which, NAMES)), None)
-    if program is None:
+    if find_chromium() is None:
         skip_or_fail("there is no Chromium")
     expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        browser = launch_chromium(playwright)
         yield browser
         browser.close()
 

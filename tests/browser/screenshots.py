@@ -5,7 +5,6 @@ The server has a scripted worker, so that the pictures show the same each time.
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from common.fleet import WorkerReport, WorkerState
 from common.owners.api_keys import DEFAULT_LIMITS, ApiKeyStore, Role
 from common.redis.client import connect
 from tests.api_process import ApiProcess, running_api
+from tests.browser.chromium import launch_chromium
 from tests.redis_server import running_server
 from tests.scripted_worker import Play, ScriptedWorker
 
@@ -158,7 +158,6 @@ def fill(api: ApiProcess, redis: Redis, secret: str) -> tuple[str, str]:
 def main(folder: Path) -> None:
     """Take the pictures into the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    program = shutil.which("chromium") or shutil.which("google-chrome")
     with ExitStack() as stack:
         data = Path(stack.enter_context(TemporaryDirectory()))
         server = stack.enter_context(running_server(data))
@@ -167,7 +166,7 @@ def main(folder: Path) -> None:
         stack.enter_context(ScriptedWorker(redis, script, report=REPORT, uploads=data / "uploads"))
         api = stack.enter_context(running_api(data, redis_url=server.url, drain_s=0, data_dir=data))
         playwright = stack.enter_context(sync_playwright())
-        browser = stack.enter_context(playwright.chromium.launch(executable_path=program, args=["--no-sandbox"]))
+        browser = stack.enter_context(launch_chromium(playwright))
         run_id, running_id = fill(api, redis, secret)
         Visitor(api, browser, secret, folder).take_all(run_id)
         requests.delete(f"{api.url}/slm/jobs/{running_id}", headers={"X-API-Key": secret}, timeout=60)
