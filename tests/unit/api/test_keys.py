@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+import re
+from dataclasses import asdict, fields, replace
 
 import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from api.reference.document import OPERATIONS
-from common.owners.api_keys import DEFAULT_LIMITS, ApiKeyStore, Role
+from api.schemas.keys import KeyLimits, LimitFields
+from common.owners.api_keys import DEFAULT_LIMITS, ApiKeyStore, Limits, Role
 from common.owners.audit_log import AuditLog, Change
 from common.owners.files import FileStore
-from common.settings import SECRETS
+from common.settings import ROOT, SECRETS
 from tests.api_in_process import Api
 from tests.unit.api.conftest import StartApi
+
+PAIR = r"(\w+): (\d+)(?: \*\* (\d+))?"
 
 
 @pytest.fixture
@@ -218,3 +222,15 @@ def test_admins_see_the_owners_of_jobs(start_api: StartApi, redis: Redis, root: 
     client.post("/slm/generate", json={"prompt": "Hi"}, headers=ann)
     assert client.get("/slm/jobs", headers=root).json["jobs"][0]["owner"] == "ann"
     assert "owner" not in client.get("/slm/jobs", headers=ann).json["jobs"][0]
+
+
+def test_all_places_know_the_same_limits() -> None:
+    names = [one.name for one in fields(Limits)]
+    assert [*LimitFields.model_fields] == [*KeyLimits.__annotations__] == names
+
+
+def test_the_page_shows_the_default_limits() -> None:
+    form = (ROOT / "web" / "src" / "views" / "system" / "KeyForm.svelte").read_text("utf-8")
+    [usual] = re.findall(r"const USUAL: Partial<KeyLimits> = {(.*)};", form)
+    shown = {name: int(number) ** int(power or 1) for name, number, power in re.findall(PAIR, usual)}
+    assert shown == {name: limit for name, limit in asdict(DEFAULT_LIMITS).items() if limit is not None}
