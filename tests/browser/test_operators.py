@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 from redis import Redis
 
 from api.auth.keyring import CACHE_S
@@ -67,6 +67,18 @@ def test_keys_are_created_shown_once_limited_and_revoked(open_page: OpenPage, re
     expect(entries.nth(4)).to_contain_text("Created a key")
     real_redis.flushall()
     time.sleep(CACHE_S)
+
+
+def test_the_palette_finds_an_admins_commands_when_the_account_is_known(open_page: OpenPage) -> None:
+    page = open_page(answer("x")).page
+    held: list[Route] = []
+    page.route("**/slm/usage", lambda route: held.append(route))
+    page.reload()
+    page.keyboard.press("Control+k")
+    page.get_by_placeholder("What do you want to do?").fill("System: Settings")
+    expect(page.get_by_text("Nothing found")).to_be_visible()
+    page.unroute("**/slm/usage")  # which lets the held ones go on
+    expect(page.get_by_role("option", name="System: Settings")).to_have_attribute("aria-selected", "true")
 
 
 def test_settings_are_found_and_secrets_hidden(open_page: OpenPage) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from common.settings import Settings
 from deploy.data_folder import claim_data_dir
 from deploy.redis import own_redis
 from slm.app import run
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, running_server
 
 KEY = re.compile(r"slm_[A-Za-z0-9_-]{43}")
 
@@ -41,6 +42,13 @@ class Command:
         out, err = self._capsys.readouterr()
         assert out == ""
         return err
+
+
+@pytest.fixture(scope="module")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A server that no API uses, which would process batches; not even one that another test has just killed."""
+    with running_server(tmp_path_factory.mktemp("redis")) as server:
+        yield server
 
 
 @pytest.fixture
