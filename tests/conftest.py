@@ -7,11 +7,11 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-import fakeredis
 import pytest
 from redis import Redis
 
 from common.redis.client import connect
+from tests.fake_redis import fake_redis
 from tests.redis_server import RedisServer, running_server
 
 HERE = Path(__file__).parent
@@ -73,7 +73,7 @@ def redis(request: pytest.FixtureRequest) -> Redis:
     if request.param == "real":
         client: Redis = request.getfixturevalue("real_redis")
         return client
-    return fakeredis.FakeRedis(server=fakeredis.FakeServer(), decode_responses=True)
+    return fake_redis()
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-import fakeredis
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
@@ -24,6 +23,7 @@ from api.reference.dataset_operations import CSV, JSON_LINES
 from api.reference.document import OPERATIONS
 from common.owners.api_keys import UNLIMITED, ApiKeyStore, Role
 from tests.api_in_process import Api, api_in_process
+from tests.fake_redis import fake_redis
 from tests.fuzz.known import known_names
 from tests.unit.api.conftest import SECRET, STORY
 
@@ -56,7 +56,7 @@ def as_it_is(_context: object, value: object) -> bytes:
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    redis = fakeredis.FakeRedis(server=fakeredis.FakeServer(), decode_responses=True)
+    redis = fake_redis()
     with api_in_process(redis, STORY, webhook_secret=SECRET, data_dir=tmp_path_factory.mktemp("data")) as api:
         yield api
 
