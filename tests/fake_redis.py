@@ -17,6 +17,7 @@ from redis import Redis
 
 _LuaRuntime = scripting_mixin.LUA_MODULE.LuaRuntime
 _lock = threading.Lock()  # of the interpreter, and so of every server
+_scripts: dict[bytes, bytes] = {}  # by their hashes; as on a real server, they stay when a test empties it
 
 
 class _CompilingRuntime:
@@ -49,7 +50,7 @@ def _interpreter() -> dict[str, Any]:
 def fake_server() -> FakeServer:
     """Return a new, empty server."""
     server = FakeServer()
-    server.lock = _lock
+    server.lock, server.script_cache = _lock, _scripts
     vars(server).update(_interpreter())
     return server
 
