@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import pytest
@@ -69,8 +70,11 @@ class Asker:
         self._headers = {"Authorization": f"Bearer {secret}"}
         self._numbers = itertools.count()
         api.client.post("/slm/load", headers=self._headers)  # an earlier operation may have unloaded the model
-        self._known = known_names(api.client, **self._headers)
         self.statuses: list[int] = []
+
+    @cached_property
+    def _known(self) -> dict[str, str]:
+        return known_names(self._api.client, **self._headers)
 
     def ask(self, case: Case) -> None:
         """Fail if the answer does not match its description."""
