@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -63,18 +63,18 @@ class Api:
         return self.job(job_id)
 
 
-_builders: dict[tuple[object, ...], Callable[..., tuple[str, str]]] = {}
-_compile_builder = Rule._compile_builder
+_compiled: dict[str, dict[str, Any]] = {}
+_compile = Rule.compile
 
 
-def _builder(rule: Rule, append_unknown: bool = True) -> Callable[..., tuple[str, str]]:
+def _compile_once(rule: Rule) -> None:
     """Compile each route once for all APIs of this process: it is most of the time that creating an API takes."""
-    if rule.defaults:
-        return _compile_builder(rule, append_unknown)
-    key = (rule.rule, *rule._trace, append_unknown)
-    if key not in _builders:
-        _builders[key] = _compile_builder(rule, append_unknown)
-    return _builders[key]
+    if rule.rule not in _compiled:
+        before = vars(rule).copy()
+        _compile(rule)
+        _compiled[rule.rule] = {name: value for name, value in vars(rule).items() if before.get(name) is not value}
+        _compiled[rule.rule]["arguments"] = rule.arguments
+    vars(rule).update(_compiled[rule.rule])
 
 
 _made: dict[str, Settings] = {}
@@ -95,7 +95,7 @@ def api_in_process(redis: Redis, script: Script, *, report: WorkerReport = REPOR
     with ScriptedWorker(redis, script, report=report, uploads=made.data_dir / "uploads") as worker:
         subscriber = Subscriber(redis)
         subscriber.start()
-        with patch.object(Rule, "_compile_builder", _builder):
+        with patch.object(Rule, "compile", _compile_once):
             app = create_app(made, redis=redis, dispatch=worker.dispatch, subscriber=subscriber)
         yield Api(app.test_client(), made, worker, redis)
         subscriber.stop()

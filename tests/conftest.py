@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-import fakeredis
 import pytest
 from redis import Redis
 
 from common.redis.client import connect
+from tests.fake_redis import fake_redis
 from tests.redis_server import RedisServer, running_server
 
 HERE = Path(__file__).parent
@@ -41,6 +42,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         item.add_marker(item.path.relative_to(HERE).parts[0])
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
+def pytest_collection() -> None:
+    """Look for no garbage while everything is imported: there is none."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays, so garbage is never looked for in it: these are millions of objects."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +85,7 @@ def redis(request: pytest.FixtureRequest) -> Redis:
     if request.param == "real":
         client: Redis = request.getfixturevalue("real_redis")
         return client
-    return fakeredis.FakeRedis(server=fakeredis.FakeServer(), decode_responses=True)
+    return fake_redis()
 
 
 @pytest.fixture

@@ -9,9 +9,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
 class Strict(BaseModel):
-    """A JSON object from a client: values are not converted, and unknown fields are rejected."""
+    """A JSON object from a client: values are not converted, and unknown fields are rejected.
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+    Its validator is built when the first one arrives: a process that starts would spend a third of its time on that.
+    """
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
 
 # For lists: stop at the first wrong value, instead of collecting up to a million errors.

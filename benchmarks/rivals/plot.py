@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
 from benchmarks.rivals.results import PLOTTED, Sample
 
 PANEL_INCHES = (4.2, 2.6)
@@ -15,6 +13,8 @@ OURS_COLOUR, RIVAL_COLOUR = "#2f6fde", "#9aa4b2"
 
 def draw(samples: Sequence[Sample], machine: str, file: Path) -> None:
     """Write an image with the medians of all systems, the first one in colour; the format is that of the suffix."""
+    from matplotlib.figure import Figure
+
     systems = list(dict.fromkeys(one.system for one in samples))
     metrics = [metric for metric in PLOTTED if metric.of(samples, systems[0])]
     rows = -(-len(metrics) // 2)

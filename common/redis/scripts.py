@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -22,7 +23,7 @@ class Script:
 
     def __init__(self, redis: Redis, name: str) -> None:
         self._redis = redis
-        self._script = redis.register_script(_source("prelude") + _source(name))
+        self._script = redis.register_script(_text(name))
 
     def __call__(self, *args: Argument) -> Any:
         """Run it.
@@ -68,6 +69,31 @@ class Script:
             for command in commands:
                 pipe.execute_command(*command)  # type: ignore[no-untyped-call]
             return list(pipe.execute())
+
+
+@cache
+def _text(name: str) -> bytes:
+    """Return the script after what it uses of the prelude: Redis makes all of these functions again at every call."""
+    source, definitions = _source(name), _prelude()
+    needed = _names_in(source) & definitions.keys()
+    unread = list(needed)
+    while unread:
+        found = _names_in(definitions[unread.pop()]) & definitions.keys() - needed
+        needed |= found
+        unread += found
+    return "".join([*(text for one, text in definitions.items() if one in needed), source]).encode()
+
+
+@cache
+def _prelude() -> dict[str, str]:
+    """Return the prelude's constants and functions by their names, in their order, without the comments above them."""
+    code = re.sub(r"^--.*\n", "", _source("prelude"), flags=re.MULTILINE)
+    _, *found = re.split(r"^(?=local (?:function )?(\w+))", code, flags=re.MULTILINE)
+    return dict(zip(found[::2], found[1::2], strict=True))
+
+
+def _names_in(lua: str) -> set[str]:
+    return set(re.findall(r"[A-Za-z_]\w*", lua))
 
 
 @cache

@@ -174,8 +174,10 @@ class JobHistories(RuleBasedStateMachine):
 
     @invariant()
     def every_job_holds_its_promises(self) -> None:
-        for name in getattr(self, "written", {}):
-            record, log = self.store.get(name), self.log(name)
+        if not hasattr(self, "written"):
+            return
+        lanes = self.lanes()
+        for name, (record, log) in self.records_and_logs().items():
             assert [event.seq for event in log] == list(range(len(log))), "seq is dense from 0"
             shown = [one for one in map(_shown, log) if one is not None]
             assert shown == self.written[name], "exactly the accepted events, once and in order"
@@ -183,7 +185,7 @@ class JobHistories(RuleBasedStateMachine):
             assert len(ends) == record.state.is_terminal, "one end, exactly when the state is terminal"
             assert not ends or log[-1] is ends[0], "nothing follows the end"
             assert record.state == self.ends.get(name, record.state)
-            assert self.queue_positions(name) in _allowed_places(record)
+            assert {place for place, names in lanes.items() if name in names} in _allowed_places(record)
 
     @invariant()
     def who_came_first_of_an_owner_is_served_first(self) -> None:
@@ -231,7 +233,7 @@ class JobHistories(RuleBasedStateMachine):
             assert abandoned <= running & self.unread
             assert asked <= running
             assert not abandoned & asked
-            is_open = {name for name in self.written if not self.store.get(name).state.is_terminal}
+            is_open = {name for name, (record, _) in self.records_and_logs().items() if not record.state.is_terminal}
             assert self.redis.smembers(f"{lane}:unread") == self.unread & is_open
 
     def owns(self, claim: Claim) -> bool:
@@ -245,9 +247,19 @@ class JobHistories(RuleBasedStateMachine):
     def log(self, name: str) -> list[Event]:
         return [Event.from_wire(text) for text in self.redis.lrange(keys.log(name), 0, -1)]
 
-    def queue_positions(self, name: str) -> set[str]:
+    def records_and_logs(self) -> dict[str, tuple[JobRecord, list[Event]]]:
+        """Read all jobs at once: this is done after each step."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for name in self.written:
+                pipe.hgetall(keys.job(name))
+                pipe.lrange(keys.log(name), 0, -1)
+            found = pipe.execute()
+        records, logs = map(JobRecord.from_hash, found[::2]), (list(map(Event.from_wire, one)) for one in found[1::2])
+        return dict(zip(self.written, zip(records, logs, strict=True), strict=True))
+
+    def lanes(self) -> dict[str, list[str]]:
         lanes = {"pending": keys.pending(LANE), "dispatched": keys.dispatched(LANE), "leases": keys.leases(LANE)}
-        return {place for place, key in lanes.items() if self.redis.zscore(key, name) is not None}
+        return {place: self.redis.zrange(key, 0, -1) for place, key in lanes.items()}
 
 
 def _shown(event: Event) -> str | None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-import fakeredis
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
@@ -24,6 +24,7 @@ from api.reference.dataset_operations import CSV, JSON_LINES
 from api.reference.document import OPERATIONS
 from common.owners.api_keys import UNLIMITED, ApiKeyStore, Role
 from tests.api_in_process import Api, api_in_process
+from tests.fake_redis import fake_redis
 from tests.fuzz.known import known_names
 from tests.unit.api.conftest import SECRET, STORY
 
@@ -56,7 +57,7 @@ def as_it_is(_context: object, value: object) -> bytes:
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    redis = fakeredis.FakeRedis(server=fakeredis.FakeServer(), decode_responses=True)
+    redis = fake_redis()
     with api_in_process(redis, STORY, webhook_secret=SECRET, data_dir=tmp_path_factory.mktemp("data")) as api:
         yield api
 
@@ -69,8 +70,11 @@ class Asker:
         self._headers = {"Authorization": f"Bearer {secret}"}
         self._numbers = itertools.count()
         api.client.post("/slm/load", headers=self._headers)  # an earlier operation may have unloaded the model
-        self._known = known_names(api.client, **self._headers)
         self.statuses: list[int] = []
+
+    @cached_property
+    def _known(self) -> dict[str, str]:
+        return known_names(self._api.client, **self._headers)
 
     def ask(self, case: Case) -> None:
         """Fail if the answer does not match its description."""

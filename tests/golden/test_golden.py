@@ -13,7 +13,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import fakeredis
 import pytest
 from flask.testing import FlaskClient
 from redis import Redis
@@ -25,6 +24,7 @@ from common.fleet import WorkerReport, WorkerState
 from common.jobs.store import MAX_CRASHES, JobStore
 from common.redis import keys
 from tests import api_in_process
+from tests.fake_redis import fake_redis
 from tests.processes import wait_for
 from tests.scripted_worker import Play, Script, answer
 
@@ -46,7 +46,7 @@ Start = Callable[..., FlaskClient]
 
 @pytest.fixture
 def redis() -> Redis:
-    return fakeredis.FakeRedis(server=fakeredis.FakeServer(), decode_responses=True)
+    return fake_redis()
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
-import fakeredis
 import pytest
 from prometheus_client import CollectorRegistry
 from redis import Redis
@@ -20,6 +19,7 @@ from common.fleet import Fleet, WorkerReport
 from common.observation.metrics_store import MetricsStore
 from common.settings import ROOT
 from common.training.trainers import TrainerReport, Trainers
+from tests.fake_redis import fake_redis
 from tests.fakes import Outputs, fake_engine
 from tests.scripted_worker import ENCODER
 from worker.embedding.metrics import EmbedderMetrics
@@ -34,7 +34,7 @@ DOCUMENT = (ROOT / "docs" / "observability.md").read_text()
 
 @pytest.fixture
 def redis() -> Iterator[Redis]:
-    client = fakeredis.FakeRedis(server=fakeredis.FakeServer(), decode_responses=True)
+    client = fake_redis()
     yield client
     client.close()
 

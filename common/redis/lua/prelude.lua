@@ -1,4 +1,4 @@
--- Prepended to every script of this folder (scripts.py). Key names: see keys.py.
+-- What a script of this folder uses of this file is prepended to it (scripts.py). Key names: see keys.py.
 -- Times are the Redis server's, in ms, so that clocks of different machines are never compared.
 -- Subtract from 0 instead of negating: Redis 6 and 7 write -0 as "-0", which their commands refuse as a number.
 

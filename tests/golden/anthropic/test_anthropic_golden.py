@@ -7,13 +7,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import fakeredis
 import pytest
 from werkzeug import Response
 from werkzeug.test import TestResponse
 
 from common.errors import WorkerLost
 from tests.api_in_process import MODEL, Api, api_in_process
+from tests.fake_redis import fake_redis
 from tests.golden import test_golden
 from tests.golden.openai.test_openai_golden import calling
 from tests.golden.test_golden import machine_learning
@@ -27,7 +27,7 @@ Start = Callable[..., Api]
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    redis = fakeredis.FakeRedis(server=fakeredis.FakeServer(), decode_responses=True)
+    redis = fake_redis()
     with ExitStack() as stack:
         yield lambda script: stack.enter_context(api_in_process(redis, script, report=test_golden.REPORT))
 

@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import fakeredis
 import pytest
 from werkzeug import Response
 
 from tests.api_in_process import MODEL, Api, api_in_process
+from tests.fake_redis import fake_redis
 from tests.golden import test_golden
 from tests.golden.openai.test_openai_golden import calling
 from tests.golden.test_golden import machine_learning
@@ -23,7 +23,7 @@ HI = [{"role": "user", "content": "Hi"}]
 
 @pytest.fixture
 def api() -> Iterator[Api]:
-    redis = fakeredis.FakeRedis(server=fakeredis.FakeServer(), decode_responses=True)
+    redis = fake_redis()
     with api_in_process(redis, machine_learning(), report=test_golden.REPORT) as api:
         yield api
 
@@ -48,7 +48,7 @@ def test_answers(api: Api) -> None:
 
 
 def test_a_chat_with_tools() -> None:
-    redis = fakeredis.FakeRedis(server=fakeredis.FakeServer(), decode_responses=True)
+    redis = fake_redis()
     tools = [{"type": "function", "function": {"name": "weather"}}]
     with api_in_process(redis, calling, report=test_golden.REPORT) as api:
         for name, stream in (("chat_tools.json", False), ("chat_tools.ndjson", True)):

@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import fakeredis
 import pytest
 from redis import Redis
 from werkzeug import Response
@@ -16,6 +15,7 @@ from werkzeug import Response
 from common.errors import PromptTooLong, WorkerLost
 from common.jobs.logprobs import ScoredToken, TokenLogprobs
 from tests.api_in_process import MODEL, Api, api_in_process
+from tests.fake_redis import fake_redis
 from tests.golden import test_golden
 from tests.golden.test_golden import machine_learning
 from tests.scripted_worker import Play, answer
@@ -42,7 +42,7 @@ Start = Callable[..., Api]
 
 @pytest.fixture
 def redis() -> Iterator[Redis]:
-    client = fakeredis.FakeRedis(server=fakeredis.FakeServer(), decode_responses=True)
+    client = fake_redis()
     yield client
     client.close()
 

@@ -3,13 +3,13 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 
-import fakeredis
 import pytest
 
 from common.network import is_loopback
 from common.owners.api_keys import ApiKeyStore, Role
 from common.settings import Settings
 from deploy.setup.preflight import PreflightError, check_access, check_port_free, check_redis
+from tests.fake_redis import fake_redis
 from tests.free_port import free_port
 
 LOOPBACK = "127.0.0.1"
@@ -80,7 +80,7 @@ def test_only_loopback_addresses_count_as_loopback(host: str, expected: bool) ->
 def test_other_machines_are_served_only_with_keys_or_if_the_operator_says_so(
     settings: Settings, has_key: bool, may_start: bool
 ) -> None:
-    redis = fakeredis.FakeRedis(server=fakeredis.FakeServer(), decode_responses=True)
+    redis = fake_redis()
     if has_key:
         ApiKeyStore(redis).create("ann", Role.USER)
     if may_start:

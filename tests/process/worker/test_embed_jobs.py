@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import fakeredis
 import pytest
 
 from common.embedding.embedders import EmbedderReport, Embedders
@@ -13,6 +12,7 @@ from common.errors import Cancelled, InvalidRequest, ModelNotFound
 from common.jobs.job import JobKind, JobState
 from common.jobs.store import JobOptions, JobStore
 from models.encoder import read_encoder
+from tests.fake_redis import fake_redis
 from tests.tiny_encoder import WIDTH, save_encoder
 from worker.embedding import jobs as module
 from worker.embedding.jobs import EmbedJobs
@@ -29,7 +29,7 @@ class Site:
     """A store, and the jobs of an embedder, whose engine a test starts."""
 
     def __init__(self, encoder: Encoder) -> None:
-        redis = fakeredis.FakeRedis(server=fakeredis.FakeServer(), decode_responses=True)
+        redis = fake_redis()
         self.store = JobStore(redis, lambda _: None, job_ttl_s=60)
         Embedders(redis).beat(EmbedderReport("e", "h", 1, "cpu", MODEL, "", WIDTH, 32, 1, 1), ttl_s=600)
         self.engine = EmbeddingEngine(encoder, batch_tokens=64)

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any, NoReturn
 
-import fakeredis
 import pytest
 from redis import Redis
 
 from tests.api_in_process import Api, api_in_process
+from tests.fake_redis import fake_redis
 from tests.scripted_worker import Script, answer
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -34,7 +34,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 @pytest.fixture
 def redis() -> Iterator[Redis]:
-    client = fakeredis.FakeRedis(server=fakeredis.FakeServer(), decode_responses=True)
+    client = fake_redis()
     yield client
     client.close()
 
@@ -58,7 +58,7 @@ def api(start_api: StartApi) -> Api:
 
 @pytest.fixture(scope="module")
 def _lasting_api() -> Iterator[Api]:
-    redis = fakeredis.FakeRedis(server=fakeredis.FakeServer(), decode_responses=True)
+    redis = fake_redis()
     with pytest.MonkeyPatch.context() as patch, api_in_process(redis, STORY, webhook_secret=SECRET) as api:
         patch.setattr(socket, "getaddrinfo", _find_nobody)
         yield api

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import fakeredis
 import pytest
 from redis import Redis
 from werkzeug.test import TestResponse
@@ -21,6 +20,7 @@ from common.errors import Unauthorized
 from common.fleet import WorkerState
 from common.owners.api_keys import ApiKeyStore, Role
 from tests.api_in_process import MODEL, Api
+from tests.fake_redis import fake_redis
 from tests.scripted_worker import Play
 from tests.unit.api.conftest import StartApi
 
@@ -257,7 +257,7 @@ def test_everybody_gets_a_404_for_an_unknown_path(guarded: Guarded) -> None:
 
 
 def test_a_revoked_key_is_rejected_within_two_seconds() -> None:
-    redis = fakeredis.FakeRedis(server=fakeredis.FakeServer(), decode_responses=True)
+    redis = fake_redis()
     store, now = ApiKeyStore(redis), [100.0]
     secret = store.create("ann", Role.USER)
     store.create("bob", Role.USER)
@@ -277,7 +277,7 @@ def test_the_keys_are_not_read_for_every_request() -> None:
             next(reads)
             return super().all()
 
-    redis = fakeredis.FakeRedis(server=fakeredis.FakeServer(), decode_responses=True)
+    redis = fake_redis()
     keyring = Keyring(Counting(redis), allows_anonymous=True, clock=lambda: 100.0)
     for _ in range(5):
         keyring.identify(None)

@@ -8,7 +8,6 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any
 
-import fakeredis
 import pytest
 from redis import Redis
 
@@ -22,6 +21,7 @@ from common.jobs.sampling import SamplingParams
 from common.jobs.store import JobStore
 from common.redis.outage import Outage
 from common.redis.subscriber import Subscriber
+from tests.fake_redis import fake_redis
 from tests.fakes import FakeRenderer, FakeRunner, fake_engine, scripted
 from worker.engine.sequence import BASE_ADAPTER, SequenceOutput
 from worker.jobs.active import ActiveJob, ActiveJobs, Outcome
@@ -100,7 +100,7 @@ class Station:
 
 @pytest.fixture
 def station() -> Iterator[Station]:
-    with ExitStack() as cleanup, fakeredis.FakeRedis(server=fakeredis.FakeServer(), decode_responses=True) as redis:
+    with ExitStack() as cleanup, fake_redis() as redis:
         yield Station(redis, cleanup)
 
 

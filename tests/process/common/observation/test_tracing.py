@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import fakeredis
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -22,6 +21,7 @@ from common.observation.tracing import start_tracing
 from common.redis.subscriber import Subscriber
 from common.settings import ROOT, Settings, SettingsError
 from tests.api_in_process import REPORT
+from tests.fake_redis import fake_redis
 from tests.scripted_worker import ScriptedWorker, answer
 from worker.jobs.active import ActiveJob
 from worker.observation.metrics import Timeline, WorkerMetrics
@@ -34,7 +34,7 @@ TRACEPARENT = f"00-{TRACE}-{CALLER}-01"
 
 @pytest.fixture
 def redis() -> Iterator[Redis]:
-    client = fakeredis.FakeRedis(server=fakeredis.FakeServer(), decode_responses=True)
+    client = fake_redis()
     yield client
     client.close()
 

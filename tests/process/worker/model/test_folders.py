@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-import fakeredis
 import pytest
 from redis.exceptions import RedisError
 
@@ -23,6 +22,7 @@ from common.errors import ModelUnavailable
 from common.redis.outage import Outage
 from common.settings import Settings
 from tests.adapter_files import SHAPES, write_adapter
+from tests.fake_redis import fake_redis
 from worker.model import folders as module
 from worker.model import intake as intake_module
 from worker.model.base_facts import BaseFacts
@@ -37,7 +37,7 @@ class Machine:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.registry = AdapterRegistry(fakeredis.FakeRedis(server=fakeredis.FakeServer(), decode_responses=True))
+        self.registry = AdapterRegistry(fake_redis())
         self.store = AdapterStore(root / "data" / "adapters")
         self.uploads = Uploads(root / "data" / "uploads")
         self.base = BaseFacts("smol", "b1", SHAPES)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-import fakeredis
 import pytest
+from redis import Redis
 
 import worker.model.folders as module
 from common.adapters.registry import AdapterRegistry
@@ -16,6 +16,7 @@ from common.errors import Conflict
 from common.redis.outage import Outage
 from common.settings import Settings
 from tests.adapter_files import SHAPES, packed, write_adapter
+from tests.fake_redis import fake_redis
 from worker.model.base_choice import BaseChoice
 from worker.model.base_facts import BaseFacts
 from worker.model.folders import AdapterFolders
@@ -27,7 +28,7 @@ MODELS = "smol=SmolLM2-135M-Instruct; chat=/models/qwen"
 class Worker:
     """A worker's parts, on a Redis and in a folder that it shares with others."""
 
-    def __init__(self, root: Path, redis: fakeredis.FakeRedis, base: str) -> None:
+    def __init__(self, root: Path, redis: Redis, base: str) -> None:
         settings = Settings(models=MODELS, worker_base=base, adapters_dir=root / "shelf").of_worker()
         facts = BaseFacts(base, f"id of {base}", SHAPES)
         others = {one.name for one in settings.bases} - {base}
@@ -46,7 +47,7 @@ class Worker:
 def workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Worker, Worker]:
     """One worker for each base, `smol` first."""
     monkeypatch.setattr(module, "ROOT", tmp_path)
-    redis = fakeredis.FakeRedis(server=fakeredis.FakeServer(), decode_responses=True)
+    redis = fake_redis()
     return Worker(tmp_path, redis, "smol"), Worker(tmp_path, redis, "chat")
 
 

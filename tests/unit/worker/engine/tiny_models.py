@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 import transformers
-from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from tests.fakes import EOS, VOCAB_SIZE
@@ -92,6 +91,8 @@ def save_model(folder: Path, name: str = "llama", chat_template: str | None = No
 
 def save_adapter(folder: Path, base: Path, base_name: str) -> Path:
     """A LoRA adapter that changes the answers a lot."""
+    from peft import LoraConfig, get_peft_model  # takes 3 s, and most users of this module need none of it
+
     model = transformers.AutoModelForCausalLM.from_pretrained(base)
     config = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
     with warnings.catch_warnings():

@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from types import SimpleNamespace
 from typing import Any
 
-import fakeredis
 import pytest
 from redis import Redis
 
@@ -21,6 +20,7 @@ from common.jobs.sampling import SamplingParams
 from common.jobs.store import JobOptions, JobStore
 from common.observation.metrics_store import MetricsStore, from_wire
 from common.redis import keys
+from tests.fake_redis import fake_redis
 from tests.fakes import FakeRunner, Gate, Outputs, endless, fake_engine, fake_prompt
 from worker.engine.sequence import FinishReason, Sequence, SequenceOutput
 from worker.jobs.active import ActiveJob
@@ -49,7 +49,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def redis() -> Iterator[Redis]:
-    client = fakeredis.FakeRedis(server=fakeredis.FakeServer(), decode_responses=True)
+    client = fake_redis()
     yield client
     client.close()
 
