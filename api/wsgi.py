@@ -68,7 +68,8 @@ def create_app() -> Flask:
 
 
 def _start_batches(services: Services) -> None:
-    routes = line_routes(services.jobs, services.fingerprints, services.embedding)
+    most = services.settings.max_logprobs
+    routes = line_routes(services.jobs, services.fingerprints, services.embedding, most)
     BatchDriver(services.batches, services.files, services.jobs, services.registry, routes).start()
 
 

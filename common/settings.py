@@ -161,6 +161,13 @@ class Settings(BaseSettings):
         le=104_857_600,
         description="Maximum length of a prompt in characters. The model's context also applies.",
     )
+    max_logprobs: int = Field(
+        20,
+        ge=-1,
+        le=1_000_000,
+        description="Maximum number of alternatives whose log probabilities a request may ask for. -1: the whole "
+        "vocabulary.",
+    )
     max_file_bytes: int = Field(
         10_485_760, ge=1024, le=209_715_200, description="Maximum size in bytes of a file uploaded for a batch."
     )

@@ -62,6 +62,7 @@ def embed() -> Response:
 
 def _complete(endpoint: Endpoint[B]) -> Response:
     body = read_body(endpoint.schema)
+    body.check_logprobs(services().settings.max_logprobs)
     if wants_no_wait():
         return _submitted(endpoint, body)
     new, names = _new_jobs(endpoint, body), endpoint.names_of(body)

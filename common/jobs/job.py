@@ -10,7 +10,7 @@ from typing import Any
 
 from common.errors import SLMError
 from common.jobs import prompts
-from common.jobs.prompts import Prompt
+from common.jobs.prompts import Cut, Prompt
 from common.jobs.sampling import SamplingParams
 from common.wire import known_fields
 
@@ -106,25 +106,32 @@ class GenerateParams:
     """The parameters of a generate or stream job.
 
     `notes` are for the API only: it needs them to return the answer in the form that the client requested.
-    `tells_prompt_ids`: whether an event has the prompt's tokens.
+    `tells_prompt_ids`: whether an event has the prompt's tokens. `cut`: how much of the prompt is used; None: all.
     """
 
     prompt: Prompt
     sampling: SamplingParams
     notes: Mapping[str, Any] = field(default_factory=dict)
     tells_prompt_ids: bool = False
+    cut: Cut | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form; `from_dict` reads it back."""
         wire = prompts.to_wire(self.prompt) | {"sampling": self.sampling.to_dict()}
         wire |= {"tells_prompt_ids": True} if self.tells_prompt_ids else {}
+        wire |= {} if self.cut is None else {"cut": asdict(self.cut)}
         return wire | {"notes": dict(self.notes)} if self.notes else wire
 
     @classmethod
     def from_dict(cls, wire: Mapping[str, Any]) -> GenerateParams:
         """Parse the JSON form."""
-        sampling = SamplingParams.from_dict(wire["sampling"])
-        return cls(prompts.from_wire(wire), sampling, wire.get("notes", {}), wire.get("tells_prompt_ids", False))
+        return cls(
+            prompts.from_wire(wire),
+            SamplingParams.from_dict(wire["sampling"]),
+            wire.get("notes", {}),
+            wire.get("tells_prompt_ids", False),
+            Cut(**wire["cut"]) if "cut" in wire else None,
+        )
 
 
 @dataclass(frozen=True, slots=True)

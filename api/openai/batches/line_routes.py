@@ -66,8 +66,11 @@ class GenerationLines(LineRoute[SamplingBody]):
 
     kind = JobKind.GENERATE
 
-    def __init__(self, endpoint: Endpoint[Any], jobs: JobService, fingerprints: Fingerprints) -> None:
+    def __init__(
+        self, endpoint: Endpoint[Any], jobs: JobService, fingerprints: Fingerprints, max_logprobs: int
+    ) -> None:
         self._endpoint = endpoint
+        self._max_logprobs = max_logprobs
         self._jobs = jobs
         self._fingerprints = fingerprints
 
@@ -79,6 +82,7 @@ class GenerationLines(LineRoute[SamplingBody]):
 
     def params(self, body: SamplingBody) -> list[dict[str, Any]]:
         """See `LineRoute.params`."""
+        body.check_logprobs(self._max_logprobs)
         return [one.to_dict() for one in self._endpoint.params(body)]
 
     def names_of(self, body: SamplingBody) -> dict[str, str]:
@@ -139,7 +143,9 @@ def _vector(row: bytes, body: EmbeddingBody) -> list[float] | str:
     return numbers(row)
 
 
-def line_routes(jobs: JobService, fingerprints: Fingerprints, embedding: EmbeddingModel) -> dict[str, LineRoute[Any]]:
-    """Return the routes by their paths."""
-    generations = {one.path: GenerationLines(one, jobs, fingerprints) for one in (CHAT, COMPLETIONS)}
+def line_routes(
+    jobs: JobService, fingerprints: Fingerprints, embedding: EmbeddingModel, max_logprobs: int
+) -> dict[str, LineRoute[Any]]:
+    """Return the routes by their paths. `max_logprobs`: as the setting."""
+    generations = {one.path: GenerationLines(one, jobs, fingerprints, max_logprobs) for one in (CHAT, COMPLETIONS)}
     return {**generations, EMBEDDINGS: EmbeddingLines(embedding)}

@@ -42,7 +42,7 @@ def begin(api: Api, *lines: Json, endpoint: str = CHAT, **more: Any) -> TestResp
 
 def driver_of(api: Api) -> BatchDriver:
     services = api.client.application.extensions["slm"]
-    routes = line_routes(services.jobs, services.fingerprints, services.embedding)
+    routes = line_routes(services.jobs, services.fingerprints, services.embedding, services.settings.max_logprobs)
     return BatchDriver(services.batches, services.files, services.jobs, services.registry, routes)
 
 
