@@ -28,6 +28,7 @@ from api.http.tidy_path import TidyPath
 from api.jobs.queue_position import QueueWatcher
 from api.jobs.readers import Readers
 from api.jobs.sse import sse
+from api.llama_cpp.routes import llama_cpp
 from api.observation.access_log import AccessLog
 from api.observation.exchange import observe
 from api.observation.metrics import ApiMetrics
@@ -153,6 +154,7 @@ def create_app(
         batches,
         fine_tuning,
         vllm,
+        llama_cpp,
         ollama,
         anthropic,
         datasets,

@@ -131,9 +131,7 @@ class ChunkStream(Generic[B]):
         reader = self._readers[index]
         rest = [self._endpoint.piece(self._body, index, one, None) for one in reader.end()]
         pieces = [*self._last.pop(index, []), *rest]
-        closing = self._endpoint.closing(
-            self._body, index, event.data["finish_reason"], has_calls=reader.has_calls
-        )
+        closing = self._endpoint.closing(self._body, index, event.data["finish_reason"], has_calls=reader.has_calls)
         if self._body.return_token_ids:
             closing["token_ids"] = []
         if pieces and self._usage is not None:

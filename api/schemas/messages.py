@@ -20,8 +20,22 @@ ROLE = r"^[A-Za-z][A-Za-z0-9_-]{0,63}$"  # no text that could spell one of the m
 OWN_FIELD = r"[A-Za-z_][A-Za-z0-9_-]{0,63}"  # can be named in a header
 # Fields of other APIs with content that the model would have to see.
 OTHER_CONTENT = frozenset(
-    ("attachments", "audio", "contents", "documents", "file", "files", "image", "images", "input", "parts", "text")
-    + ("tool_results", "video", "videos")
+    (
+        "attachments",
+        "audio",
+        "contents",
+        "documents",
+        "file",
+        "files",
+        "image",
+        "images",
+        "input",
+        "parts",
+        "text",
+        "tool_results",
+        "video",
+        "videos",
+    )
 )
 
 _ROLES = {"developer": "system"}  # OpenAI's newer name for it
@@ -113,6 +127,12 @@ class ToolCall(SentBack):
     index: Annotated[int | None, IGNORED] = None  # of a chunk
 
 
+def _describe_own_fields(schema: dict[str, Any]) -> None:
+    """Add the rules for unknown fields, see `Message`, to its JSON schema."""
+    schema["propertyNames"] = {"pattern": f"^{OWN_FIELD}$"}
+    schema["properties"] |= {name: {"type": "null"} for name in sorted(OTHER_CONTENT)}
+
+
 class Message(MessageFields):
     """One message of a chat: also answers with calls of tools, and their results.
 
@@ -120,7 +140,7 @@ class Message(MessageFields):
     be content. The chat template decides which roles there are.
     """
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", json_schema_extra=_describe_own_fields)
 
     role: Annotated[str, Field(pattern=ROLE)] = Field(
         description="system, developer, user, assistant, tool, function, or another role that the chat template has"

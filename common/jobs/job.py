@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -107,6 +107,7 @@ class GenerateParams:
 
     `notes` are for the API only: it needs them to return the answer in the form that the client requested.
     `tells_prompt_ids`: whether an event has the prompt's tokens. `cut`: how much of the prompt is used; None: all.
+    `text_bias`: added to the logits of each token of these texts.
     """
 
     prompt: Prompt
@@ -114,12 +115,14 @@ class GenerateParams:
     notes: Mapping[str, Any] = field(default_factory=dict)
     tells_prompt_ids: bool = False
     cut: Cut | None = None
+    text_bias: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form; `from_dict` reads it back."""
         wire = prompts.to_wire(self.prompt) | {"sampling": self.sampling.to_dict()}
         wire |= {"tells_prompt_ids": True} if self.tells_prompt_ids else {}
         wire |= {} if self.cut is None else {"cut": asdict(self.cut)}
+        wire |= {"text_bias": dict(self.text_bias)} if self.text_bias else {}
         return wire | {"notes": dict(self.notes)} if self.notes else wire
 
     @classmethod
@@ -131,6 +134,7 @@ class GenerateParams:
             wire.get("notes", {}),
             wire.get("tells_prompt_ids", False),
             Cut(**wire["cut"]) if "cut" in wire else None,
+            wire.get("text_bias", {}),
         )
 
 
@@ -171,22 +175,33 @@ class GenerateResult:
 class TokenizeResult:
     """The tokens of a prompt. `tokens` are the texts of `ids`; U+FFFD replaces bytes that are not a whole character.
 
-    `context_length` is the maximum number of tokens of prompt and answer.
+    `context_length` is the maximum number of tokens of prompt and answer. If the job `wants` them: `names`, which the
+    vocabulary has for the tokens, and facts `about` the tokenizer.
     """
 
     text: str
     tokens: list[str]
     ids: list[int]
     context_length: int
+    names: list[str] | None = None
+    about: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form; `from_dict` reads it back. It includes the tokens charged to the owner's account."""
-        return asdict(self) | {"prompt_tokens": len(self.ids)}
+        given = {name: value for name, value in asdict(self).items() if value is not None}
+        return given | {"prompt_tokens": len(self.ids)}
 
     @classmethod
     def from_dict(cls, wire: Mapping[str, Any]) -> TokenizeResult:
         """Parse the JSON form."""
-        return cls(**{one.name: wire[one.name] for one in fields(cls)})
+        return cls(**known_fields(cls, wire))
+
+
+class Wanted(StrEnum):
+    """What a tokenize job can tell beside the tokens; its params list them as `wants`."""
+
+    NAMES = "names"
+    ABOUT = "about"
 
 
 class WebhookState(StrEnum):

@@ -152,7 +152,7 @@ class Sequence:
             token_ids: Collection[int] = getattr(params, field_name)
             if (unknown := _unknown(token_ids, vocab_size)) is not None:
                 raise InvalidRequest(
-                    f"{field_name} must contain token ids of the model, which has {vocab_size}, from 0 on; got {unknown}",
+                    f"{field_name} must contain token ids of the model, which has {vocab_size} tokens; got {unknown}",
                     param=field_name,
                 )
         if (unknown := _unknown(self.prompt_ids, vocab_size)) is not None:

@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 from common.errors import InvalidRequest, JobTimeout
 from common.jobs.event_log import EventLog
 from common.jobs.job import GenerateParams, GenerateResult, JobState
+from common.jobs.prompts import RawText
 from common.jobs.sampling import ALL_TOKENS, MAX_LOGPROBS, Grammar, GrammarKind, SamplingParams
 from common.jobs.store import JobStore
 from worker.engine.output.call_marker import CallMarker
 from worker.engine.sequence import FinishReason, Sequence, SequenceOutput
+from worker.helper.given_up import never
 from worker.jobs.acquire import AcquiredModel, acquire
 from worker.jobs.active import ActiveJob, Outcome
 from worker.jobs.observer import Observer
@@ -125,9 +127,21 @@ def _prepared(job: ActiveJob, acquired: AcquiredModel) -> Iterator[_Request]:
 
 
 def _sampling(params: GenerateParams, renderer: Renderer) -> SamplingParams:
-    """Return the sampling parameters with the tokens that end the answer to this kind of prompt."""
-    end_ids = renderer.end_ids(params.prompt)
-    return replace(params.sampling, stop_token_ids=(*params.sampling.stop_token_ids, *end_ids))
+    """Return the sampling parameters with what depends on the tokenizer.
+
+    That is the tokens that end the answer to this kind of prompt, and those of texts that have a bias.
+    """
+    sampling, end_ids = params.sampling, renderer.end_ids(params.prompt)
+    of_texts = {
+        token_id: bias
+        for text, bias in params.text_bias.items()
+        for token_id in renderer.render(RawText(text, is_bare=True), never, lambda _: None)[1]
+    }
+    return replace(
+        sampling,
+        stop_token_ids=(*sampling.stop_token_ids, *end_ids),
+        logit_bias={**of_texts, **sampling.logit_bias} if of_texts else sampling.logit_bias,
+    )
 
 
 def _check_num_scores(sequence: Sequence, vocab_size: int) -> None:
