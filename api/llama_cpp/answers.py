@@ -51,7 +51,8 @@ def settings(body: LlamaSampling, seed: int) -> Json:
     )
     stop = [body.stop] if isinstance(body.stop, str) else body.stop
     ours = {name: getattr(body, name) for name in set_here.split()}
-    return {"seed": seed, **ours, "stop": stop, "max_tokens": body.n_predict, **OFF}
+    biases = [{"token": token, "bias": bias} for token, bias in body.biases.items()]
+    return {"seed": seed, **ours, "stop": stop, "logit_bias": biases, "max_tokens": body.n_predict, **OFF}
 
 
 def whole(body: LlamaBody, index: int, choice: GeneratedChoice, record: JobRecord) -> LlamaAnswer:
@@ -160,26 +161,22 @@ def _stop_type(choice: GeneratedChoice) -> Literal["eos", "limit", "word"]:
 
 
 def timings(choice: GeneratedChoice, record: JobRecord) -> LlamaTimings:
-    """Return the durations of an ended job."""
-    took = job_timings(record)
+    """Return the durations of an ended job. The first token needs no step of its own after the prompt."""
+    took, num_steps = job_timings(record), max(choice.completion_tokens - 1, 0)
     prompt_ms = float(took["first_token_ms"] or 0)
-    predicted_ms = max(float(took["run_ms"] or 0) - prompt_ms, 0.0)
+    predicted_ms = max(float(took["run_ms"] or 0) - prompt_ms, 0.0) if num_steps else 0.0
     num_computed = choice.prompt_tokens - choice.cached_tokens
     return LlamaTimings(
         cache_n=choice.cached_tokens,
         prompt_n=num_computed,
         prompt_ms=prompt_ms,
-        prompt_per_token_ms=_ratio(prompt_ms, num_computed),
-        prompt_per_second=_ratio(1000.0 * num_computed, prompt_ms),
+        prompt_per_token_ms=prompt_ms / num_computed if num_computed else 0.0,
+        prompt_per_second=1000.0 * num_computed / prompt_ms if prompt_ms else 0.0,
         predicted_n=choice.completion_tokens,
         predicted_ms=predicted_ms,
-        predicted_per_token_ms=_ratio(predicted_ms, choice.completion_tokens),
-        predicted_per_second=_ratio(1000.0 * choice.completion_tokens, predicted_ms),
+        predicted_per_token_ms=predicted_ms / num_steps if num_steps else 0.0,
+        predicted_per_second=1000.0 * num_steps / predicted_ms if predicted_ms else 0.0,
     )
-
-
-def _ratio(amount: float, of: float) -> float:
-    return round(amount / of, 3) if of else 0.0
 
 
 def _probabilities(wire: Sequence[Any]) -> list[LlamaProbability]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, NotRequired, Required
 
-from pydantic import ConfigDict, Field, RootModel, model_validator
+from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 from typing_extensions import TypedDict
 
 from api.schemas.chat_ending import ChatEnding
@@ -178,8 +178,16 @@ class InvocationFrame(RootModel[ChatChunk | Completion | OpenAIError]):
     """The data of an event of a streamed answer."""
 
 
-class InvocationBody(RootModel[dict[str, Any]]):
+class InvocationBody(BaseModel):
     """The body of `POST /invocations`: that of a chat completion, a completion or a request for embeddings."""
+
+    model_config = ConfigDict(
+        extra="allow", json_schema_extra={"anyOf": [{"required": [one]} for one in ("messages", "prompt", "input")]}
+    )
+
+    messages: Any = Field(None, description="of a chat completion, which then has the other fields, too")
+    prompt: Any = Field(None, description="of a completion, likewise")
+    input: Any = Field(None, description="of a request for embeddings, likewise")
 
 
 class Version(ResponseModel):
