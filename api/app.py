@@ -15,6 +15,7 @@ from api.auth.keyring import Keyring
 from api.auth.open_streams import OpenStreams
 from api.auth.rates import Rates
 from api.current import EXTENSION, Services
+from api.embedding.model import EmbeddingModel
 from api.error_handlers import register_error_handlers
 from api.fingerprints import Fingerprints
 from api.gate import register_gate
@@ -27,6 +28,7 @@ from api.http.tidy_path import TidyPath
 from api.jobs.queue_position import QueueWatcher
 from api.jobs.readers import Readers
 from api.jobs.sse import sse
+from api.llama_cpp.routes import llama_cpp
 from api.observation.access_log import AccessLog
 from api.observation.exchange import observe
 from api.observation.metrics import ApiMetrics
@@ -152,6 +154,7 @@ def create_app(
         batches,
         fine_tuning,
         vllm,
+        llama_cpp,
         ollama,
         anthropic,
         datasets,
@@ -177,7 +180,7 @@ def _services(
     grace_s = settings.reader_grace_s
     readers = Readers(lambda is_read: store.note_readers(is_read, grace_s), grace_s)
     log = EventLog(redis, subscriber)
-    fleet, embedders = Fleet(redis), Embedders(redis)
+    fleet, embedders, registry = Fleet(redis), Embedders(redis), AdapterRegistry(redis)
     api_keys = ApiKeyStore(redis)
     keyring = Keyring(api_keys, allows_anonymous=settings.allows_anonymous)
     watcher, presence = QueueWatcher(store.queue_positions), Presence()
@@ -210,11 +213,11 @@ def _services(
         BatchStore(redis, ttl_s=settings.file_ttl_s),
         FeedbackStore(redis, ttl_s=settings.feedback_ttl_s),
         _conversations(settings, redis),
-        AdapterRegistry(redis),
+        registry,
         Uploads(settings.data_dir / "uploads"),
         AdapterStore(settings.data_dir / "adapters"),
         Fingerprints(fleet.workers),
-        embedders,
+        EmbeddingModel(embedders, registry, settings.embed_name),
         api_keys,
         AuditLog(redis),
     )

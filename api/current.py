@@ -13,6 +13,7 @@ from api.auth.caller import Caller
 from api.auth.keyring import Keyring
 from api.auth.open_streams import OpenStreams
 from api.auth.rates import Allowance, Rates
+from api.embedding.model import EmbeddingModel
 from api.fingerprints import Fingerprints
 from api.http.concurrency import PATIENCE_S, ConcurrencyLimiter
 from api.observation.metrics import ApiMetrics
@@ -23,7 +24,6 @@ from common.adapters.registry import AdapterRegistry
 from common.adapters.store import AdapterStore
 from common.adapters.uploads import Uploads
 from common.conversations.store import ConversationStore
-from common.embedding.embedders import Embedders
 from common.observation import context
 from common.owners.api_keys import ApiKeyStore
 from common.owners.audit_log import AuditLog
@@ -61,7 +61,7 @@ class Services:
     uploads: Uploads
     adapter_store: AdapterStore
     fingerprints: Fingerprints
-    embedders: Embedders
+    embedding: EmbeddingModel
     api_keys: ApiKeyStore
     audit: AuditLog
 

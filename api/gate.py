@@ -101,7 +101,7 @@ def is_admin() -> bool:
 
 def _is_foreign() -> bool:
     origin = request.headers.get("Origin")
-    if origin in services().settings.allowed_origins:
+    if origin is not None and services().settings.allowed_origins.name(origin):
         origin = None
     return is_foreign_page(request.headers.get("Host", ""), origin)
 

@@ -14,6 +14,7 @@ from api import app as application
 from api.current import EXTENSION, Services
 from api.observation.metrics import ApiMetrics
 from api.openai.batches.driver import BatchDriver
+from api.openai.batches.line_routes import line_routes
 from api.pulse import Pulse
 from api.webhooks.deliverer import Deliverer
 from api.webhooks.sender import Sender
@@ -62,8 +63,14 @@ def create_app() -> Flask:
         }
     ).start()
     _start_webhooks(services, redis, settings)
-    BatchDriver(services.batches, services.files, services.jobs, services.registry, services.fingerprints).start()
+    _start_batches(services)
     return app
+
+
+def _start_batches(services: Services) -> None:
+    most = services.settings.max_logprobs
+    routes = line_routes(services.jobs, services.fingerprints, services.embedding, most)
+    BatchDriver(services.batches, services.files, services.jobs, services.registry, routes).start()
 
 
 def _tidy(services: Services) -> None:

@@ -18,7 +18,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from common.adapters.names import is_name, public_name
 from common.bases import Base, parse_bases
 from common.environment import rename_old
-from common.network import is_loopback
+from common.network import AllowedOrigins, is_loopback
 from common.redis.address import RedisAddress
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -31,8 +31,8 @@ ENV_PREFIX = "SLM_"
 SECRETS = {"redis_url", "broker_url", "webhook_secret", "worker_key"}  # their values are never displayed
 SECRETS_DIR = Path("/run/secrets")
 
-# As browsers send it: "null" for a page opened from a file. "*" allows all.
-_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?|null|\*")
+# As browsers send it: "null" for a page opened from a file. "localhost" allows all of this machine, "*" all.
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?|null|localhost|\*")
 
 
 class SettingsError(Exception):
@@ -161,6 +161,13 @@ class Settings(BaseSettings):
         le=104_857_600,
         description="Maximum length of a prompt in characters. The model's context also applies.",
     )
+    max_logprobs: int = Field(
+        20,
+        ge=-1,
+        le=1_000_000,
+        description="Maximum number of alternatives whose log probabilities a request may ask for. -1: the whole "
+        "vocabulary.",
+    )
     max_file_bytes: int = Field(
         10_485_760, ge=1024, le=209_715_200, description="Maximum size in bytes of a file uploaded for a batch."
     )
@@ -237,7 +244,8 @@ class Settings(BaseSettings):
     )
     cors_origins: str | None = Field(
         None,
-        description="Origins that may call the API, separated by commas. null: local files; *: all. Unset: its own.",
+        description="Origins that may call the API, separated by commas. null: local files; localhost: this machine, "
+        "with any port; *: all. Unset: its own.",
     )
     heartbeat_s: float = Field(
         15.0, gt=0, le=300, description="Seconds of silence after which an open stream sends a comment."
@@ -377,9 +385,9 @@ class Settings(BaseSettings):
         return origins
 
     @property
-    def allowed_origins(self) -> frozenset[str]:
+    def allowed_origins(self) -> AllowedOrigins:
         """The origins in `cors_origins`."""
-        return frozenset(_listed(self.cors_origins))
+        return AllowedOrigins(frozenset(_listed(self.cors_origins)))
 
     def required_redis_url(self) -> str:
         """Return the URL of Redis, for a process that does not start it.

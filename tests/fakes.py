@@ -89,6 +89,12 @@ class FakeRenderer:
     def tokens(self, ids: Sequence[int]) -> list[str]:
         return [ByteTokenizer().decode([token_id]) for token_id in ids]
 
+    def names(self, ids: Sequence[int]) -> list[str]:
+        return [f"<{token_id}>" for token_id in ids]
+
+    def about(self) -> dict[str, Any]:
+        return {"tokenizer_class": "ByteTokenizer", "eos_token": "</s>", "chat_template": "x", "vocab_size": 258}
+
     def check_dataset(self, wanted: DatasetToCheck, _is_given_up: object = None) -> dict[str, Any]:
         return check_dataset(wanted)  # without a tokenizer
 

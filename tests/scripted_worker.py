@@ -30,7 +30,7 @@ from common.errors import InvalidRequest, PromptTooLong, SLMError
 from common.fleet import Fleet, WorkerReport, WorkerState
 from common.jobs import events, prompts
 from common.jobs.events import Event
-from common.jobs.job import GenerateParams, GenerateResult, JobKind, JobState, Lane, TokenizeResult
+from common.jobs.job import GenerateParams, GenerateResult, JobKind, JobState, Lane, TokenizeResult, Wanted
 from common.jobs.logprobs import TokenLogprobs
 from common.jobs.prompts import Conversation, Prompt, RawText, TokenIds
 from common.jobs.store import Claim, JobStore, WakeUp
@@ -40,6 +40,14 @@ from common.training.trainers import TrainerReport, Trainers
 from tests.letter_tokens import letter_encoder
 from training.data import Plan, check
 
+ABOUT = {  # of the tokenizer
+    "tokenizer_class": "LetterTokenizer",
+    "bos_token": "<s>",
+    "eos_token": "</s>",
+    "chat_template": "{{ messages }}",
+    "vocab_size": 55_296,
+    "added_tokens_decoder": {"1": {"content": "<s>", "special": True}},
+}
 LAST_TOKEN = 0xD7FF  # the code points after it are surrogates, not characters
 LEASE_S = 600.0  # longer than any test
 DISPATCHED = [keys.dispatched(lane) for lane in Lane]
@@ -432,7 +440,15 @@ class ScriptedWorker:
                 text = "".join(map(chr, ids))
             case _:
                 text = str(prompts.as_sent(sent)) + _tools_in(sent)
-        result = TokenizeResult(text, list(text), list(map(ord, text)), self.report.context or 2048)
+        wants = play.job.params.get("wants", ())
+        result = TokenizeResult(
+            text,
+            list(text),
+            list(map(ord, text)),
+            self.report.context or 2048,
+            names=[f"<{one}>" for one in text] if Wanted.NAMES in wants else None,
+            about=ABOUT if Wanted.ABOUT in wants else None,
+        )
         play.succeed(result.to_dict())
 
     def _publish(self, play: Play) -> None:

@@ -11,7 +11,7 @@ from api.anthropic import errors
 from api.anthropic.content import BlockStream, blocks
 from api.jobs.choices import GeneratedChoice
 from api.jobs.generations import Generations, Update, failure
-from api.jobs.sse import event_comment, position_comment
+from api.jobs.sse import HEARTBEAT, event_comment, position_comment
 from api.jobs.tool_reader import PlainReader, ToolReader
 from api.schemas.anthropic.requests import MessagesBody
 from api.schemas.anthropic.responses import (
@@ -26,7 +26,7 @@ from api.schemas.anthropic.responses import (
 )
 from common.errors import SLMError
 from common.jobs.event_log import PAUSE
-from common.jobs.events import Event, EventType
+from common.jobs.events import Event, EventType, prompt_ids
 from common.redis.client import explain
 
 ID_PREFIX = "msg_"
@@ -72,19 +72,18 @@ class MessageStream:
         self._request_id = request_id
         self._reader = reader_of(body, job_id)
         self._blocks = BlockStream()
+        self._has_begun = False
 
     def frames(self, *, pulse_s: float) -> Iterator[str]:
         """Yield the events up to `message_stop` or `error`; an empty one if the next is not there yet (`together`)."""
         try:
-            yield _frame(self._opening())
-            yield ""
             for _, update in self._generations.updates(pulse_s=pulse_s):
                 if update is PAUSE:
                     yield ""
                     continue
                 if (error := failure(update)) is not None:
                     raise error
-                yield self._written(update)
+                yield self._begun(update) + self._written(update)
                 if update is None:
                     yield ""  # a ping is sent at once
             yield from map(_frame, self._closing(self._generations.choices()[0]))
@@ -94,7 +93,17 @@ class MessageStream:
         except RedisError as err:
             yield _frame(errors.body(explain(err), self._request_id))
 
-    def _opening(self) -> StreamEvent:
+    def _begun(self, update: Update) -> str:
+        """Return `message_start` at the first event after which the number of the prompt's tokens is known."""
+        if self._has_begun or not isinstance(update, Event):
+            return ""
+        ids = prompt_ids([update])
+        if ids is None and update.type in (EventType.QUEUED, EventType.STATUS):
+            return ""
+        self._has_begun = True
+        return _frame(self._opening(len(ids or ())))
+
+    def _opening(self, num_prompt_tokens: int) -> StreamEvent:
         message = AnthropicAnswer(
             id=f"{ID_PREFIX}{self._job_id}",
             type="message",
@@ -103,13 +112,15 @@ class MessageStream:
             content=[],
             stop_reason=None,
             stop_sequence=None,
-            usage=_tokens(0, 0, 0),
+            usage=_tokens(num_prompt_tokens, 0, 0),
         )
         return MessageStart(type="message_start", message=message)
 
     def _written(self, update: Update) -> str:
+        if update is None:
+            return _frame(Bare(type="ping")) if self._has_begun else HEARTBEAT
         if not isinstance(update, Event):
-            return _frame(Bare(type="ping")) if update is None else position_comment(update)
+            return position_comment(update)
         events = [event for delta in self._reader.take(update) for event in self._blocks.add(delta)]
         comment = event_comment(update) if update.type in (EventType.QUEUED, EventType.STATUS) else ""
         return comment + "".join(map(_frame, events))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from api.current import caller, services
-from api.embedding.model import name_of
 from api.jobs.request import job_options, keyed
 from api.jobs.running import run_to_end
 from api.schemas.job_options import RequestOptions
@@ -30,7 +29,7 @@ def embedded(body: Strict, params: EmbedParams, model: str, options: RequestOpti
         SLMError: the job cannot be accepted, or failed with this error.
     """
     _check_lengths(params)
-    wanted = keyed(job_options(options, name_of(model), is_async=False), body)
+    wanted = keyed(job_options(options, services().embedding.name_of(model), is_async=False), body)
     record = run_to_end(NewJob(caller().owner, JobKind.EMBED, params.to_dict(), _brief(wanted)))
     return EmbedResult.from_dict(record.result or {}), record
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from flask import Flask, Response, request
 
+from common.network import AllowedOrigins
+
 METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"
 EXPOSED = (
     "Location, X-Request-Id, X-Job-Id, X-Model, X-Ignored-Fields, Idempotency-Replayed, Retry-After, Last-Event-ID, "
@@ -12,8 +14,8 @@ EXPOSED = (
 PREFLIGHT_S = 600  # how long a browser caches the permission
 
 
-def register_cors(app: Flask, origins: frozenset[str]) -> None:
-    """Allow requests from pages of those origins; `*` allows every origin. Without origins nothing is added.
+def register_cors(app: Flask, origins: AllowedOrigins) -> None:
+    """Allow requests from pages of those origins. Without origins nothing is added.
 
     Browsers send `null` for a page opened from a file, but also for a sandboxed frame of any site.
     """
@@ -23,7 +25,7 @@ def register_cors(app: Flask, origins: frozenset[str]) -> None:
     def add_headers(response: Response) -> Response:
         response.vary.add("Origin")
         origin = request.headers.get("Origin")
-        if origin is not None and (origin in origins or "*" in origins):
+        if origin is not None and origins.allow(origin):
             _allow(response, origin)
         return response
 

@@ -11,12 +11,12 @@ from api.current import caller, note_job, open_stream, services
 from api.http.disconnect import watch_client
 from api.jobs.choices import GeneratedChoice
 from api.jobs.generations import Generations
-from api.jobs.request import check_connected
+from api.jobs.request import check_connected, model_named
 from api.jobs.sse import FIRST_EVENT_WAIT_S
 from api.service import NewJob
 from common.errors import Cancelled, SLMError
 from common.jobs import prompts
-from common.jobs.job import JobKind, JobRecord, TokenizeResult
+from common.jobs.job import JobKind, JobRecord, TokenizeResult, Wanted
 from common.jobs.prompts import Prompt
 from common.jobs.store import JobOptions
 
@@ -78,6 +78,13 @@ def token_count(prompt: Prompt, options: JobOptions, names: Names) -> int:
     new = NewJob(caller().owner, JobKind.TOKENIZE, prompts.to_wire(prompt), options)
     with _renaming(names):
         return len(TokenizeResult.from_dict(run_to_end(new).result or {}).ids)
+
+
+def tokenized(prompt: Prompt, model: str, wants: Sequence[Wanted] = ()) -> TokenizeResult:
+    """Return the tokens of a prompt, and what else is wanted. Raises as `run_to_end`."""
+    options = JobOptions(reader_grace_s=services().settings.reader_grace_s, model=model_named(model))
+    params = prompts.to_wire(prompt) | ({"wants": list(wants)} if wants else {})
+    return TokenizeResult.from_dict(run_to_end(NewJob(caller().owner, JobKind.TOKENIZE, params, options)).result or {})
 
 
 def _started(new: Sequence[NewJob]) -> Generations:

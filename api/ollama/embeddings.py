@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from api.embedding.model import name_of
+from api.current import services
 from api.embedding.running import embedded
 from api.schemas.embedded import numbers
 from api.schemas.job_options import RequestOptions
@@ -17,7 +17,7 @@ def many(body: OllamaEmbedBody) -> OllamaEmbedded:
     """Return the vectors of all inputs; none if there is no input, which loads a model in Ollama."""
     params = body.to_params()
     if not params.inputs:
-        name_of(body.name)
+        services().embedding.name_of(body.name)
         return OllamaEmbedded(model=body.model, embeddings=[], total_duration=0, load_duration=0, prompt_eval_count=0)
     result, record = embedded(body, params, body.name, RequestOptions())
     started, finished = record.started_ms or record.created_ms, record.finished_ms or record.created_ms
@@ -33,7 +33,7 @@ def many(body: OllamaEmbedBody) -> OllamaEmbedded:
 def single(body: OllamaEmbeddingsBody) -> OllamaEmbedding:
     """Return the vector of one text; an empty one for an empty text."""
     if not body.prompt:
-        name_of(body.name)
+        services().embedding.name_of(body.name)
         return OllamaEmbedding(embedding=[])
     try:
         result, _ = embedded(body, body.to_params(), body.name, RequestOptions())

@@ -5,7 +5,6 @@ from __future__ import annotations
 from hashlib import sha256
 
 from api.current import services
-from api.embedding.model import served
 from api.openai.models import all_models, model
 from api.schemas.ollama.requests import LATEST
 from api.schemas.ollama.responses import OllamaDetails, OllamaLoaded, OllamaModel, OllamaShown
@@ -26,7 +25,7 @@ def loaded() -> list[OllamaLoaded]:
     """Return the base models that workers have in memory, and the model for embeddings."""
     reports = {public_name(one.base_model): one for one in services().overview.workers() if one.base_model}
     listed = [_loaded(name, report.context or 0) for name, report in sorted(reports.items()) if report.holds_model]
-    encoder = served()
+    encoder = services().embedding.served()
     return listed if encoder is None else [*listed, _loaded(encoder.model, encoder.max_tokens)]
 
 
@@ -54,7 +53,7 @@ def shown(name: str) -> OllamaShown:
 
 def _encoder(name: str) -> EmbedderReport | None:
     """Return the report about the model for embeddings, if that is its name."""
-    encoder = served()
+    encoder = services().embedding.served()
     return encoder if encoder is not None and encoder.model == name else None
 
 

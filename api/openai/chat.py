@@ -20,7 +20,7 @@ from api.jobs.tool_reader import (
 )
 from api.openai.endpoint import Endpoint, Json, ResponseHeader
 from api.openai.logprobs import ScoredTokens, prompt_logprobs, scored_tokens
-from api.openai.sampling_body import LIMIT, UNLIMITED, NewTokens, SamplingBody, limited
+from api.openai.sampling_body import LIMIT, NUM_LOGPROBS, UNLIMITED, NewTokens, NumLogprobs, SamplingBody, limited
 from api.schemas.chat_ending import ChatEnding
 from api.schemas.meaning import Meaning
 from api.schemas.messages import MAX_MESSAGES, Message, conversation
@@ -42,7 +42,6 @@ from api.schemas.tool_use import ToolUse, tool_use
 from api.schemas.tools import ToolFields
 from common.errors import InvalidRequest
 from common.jobs.job import GenerateParams
-from common.jobs.sampling import MAX_LOGPROBS
 
 
 class ChatBody(SamplingBody, ToolFields, ChatEnding, TemplateVariables):
@@ -63,9 +62,12 @@ class ChatBody(SamplingBody, ToolFields, ChatEnding, TemplateVariables):
         None, description=LIMIT
     )
     logprobs: bool = Field(False, description="true or false")
-    top_logprobs: Annotated[int | None, Meaning("With `logprobs`, the number of alternatives for each token.")] = Field(
-        None, ge=0, le=MAX_LOGPROBS, description=f"an integer from 0 to {MAX_LOGPROBS}"
-    )
+    top_logprobs: Annotated[
+        NumLogprobs | None, Meaning("With `logprobs`, the number of alternatives for each token.")
+    ] = Field(None, description=NUM_LOGPROBS)
+    echo: Annotated[
+        bool, Meaning("Whether the answer begins with the assistant's message at the end, which it continues.")
+    ] = Field(False, description="true or false")
 
     @model_validator(mode="after")
     def _has_one_limit(self) -> ChatBody:
@@ -79,6 +81,18 @@ class ChatBody(SamplingBody, ToolFields, ChatEnding, TemplateVariables):
         if self.top_logprobs is not None and not self.logprobs:
             raise InvalidRequest("top_logprobs can only be used with logprobs: true", param="top_logprobs")
         return self
+
+    @model_validator(mode="after")
+    def _token_ids_require_logprobs(self) -> ChatBody:
+        if self.logprob_token_ids and not self.logprobs:
+            raise InvalidRequest("logprob_token_ids can only be used with logprobs: true", param="logprob_token_ids")
+        return self
+
+    @property
+    def echoed(self) -> str:
+        """The text with which the answer begins, although the client sent it."""
+        last = self.messages[-1]
+        return last.content if self.echo and last.role == "assistant" else ""
 
     @property
     def tool_use(self) -> ToolUse:
@@ -99,7 +113,7 @@ class Chat(Endpoint[ChatBody]):
     id_prefix = "chatcmpl-"
     object_name = "chat.completion"
     chunk_name = "chat.completion.chunk"
-    names: ClassVar = {"prompt": "messages"}
+    names: ClassVar = {"prompt": "messages", "logprobs": "top_logprobs"}
 
     def names_of(self, body: ChatBody) -> dict[str, str]:
         """See `Endpoint.names_of`."""
@@ -121,6 +135,8 @@ class Chat(Endpoint[ChatBody]):
     def params(self, body: ChatBody) -> list[GenerateParams]:
         """See `Endpoint.params`."""
         use, seed = body.tool_use, body.drawn_seed()
+        if use.can_call and body.allowed_token_ids is not None:
+            raise InvalidRequest("allowed_token_ids cannot be used together with tools", param="allowed_token_ids")
         prompt = conversation(body.messages, body.ending, use.shown, body.chat_template_kwargs)
         more: dict[str, Any] = {
             "grammar": use.grammar,
@@ -132,6 +148,7 @@ class Chat(Endpoint[ChatBody]):
                 prompt,
                 body.choice_sampling(seed + index, max_new_tokens=body.max_new_tokens, **more),
                 tells_prompt_ids=body.tells_prompt_ids,
+                cut=body.cut,
             )
             for index in range(body.n)
         ]
@@ -143,14 +160,16 @@ class Chat(Endpoint[ChatBody]):
     def choice(self, body: ChatBody, index: int, choice: GeneratedChoice) -> ChatChoice:
         """See `Endpoint.choice`."""
         reader = self.reader(body, choice.job_id)
-        message = _message(body, [*reader.read_whole(choice.text, choice.tool_form)])
+        begin = [Content(body.echoed)] if body.echoed else []
+        message = _message(body, [*begin, *reader.read_whole(choice.text, choice.tool_form)])
         reason = _finish_reason(body, choice.finish_reason, has_calls=reader.has_calls)
         written = ChatChoice(index=index, message=message, logprobs=_logprobs(body, choice), finish_reason=reason)
         return written | {"token_ids": choice.token_ids} if body.return_token_ids else written
 
     def opening(self, body: ChatBody, index: int) -> ChatChunkChoice:
-        """Return the role."""
-        return _delta(index, {"role": "assistant", "content": None if body.tool_use.can_call else ""})
+        """Return the role, and what is echoed."""
+        content = body.echoed or (None if body.tool_use.can_call else "")
+        return _delta(index, {"role": "assistant", "content": content})
 
     def piece(self, body: ChatBody, index: int, delta: Delta, scored: ScoredTokens | None) -> ChatChunkChoice:
         """See `Endpoint.piece`."""

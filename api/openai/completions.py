@@ -11,7 +11,7 @@ from api.jobs.choices import GeneratedChoice
 from api.jobs.tool_reader import Content, Delta
 from api.openai.endpoint import Endpoint
 from api.openai.logprobs import ScoredTokens, cut_top, prompt_logprobs
-from api.openai.sampling_body import LIMIT, MAX_CHOICES, SamplingBody, TokenId, limited
+from api.openai.sampling_body import LIMIT, MAX_CHOICES, NUM_LOGPROBS, NumLogprobs, SamplingBody, TokenId, limited
 from api.openai.text_offsets import in_whole_text
 from api.schemas.meaning import Meaning
 from api.schemas.openai.chat import FinishReason
@@ -21,7 +21,6 @@ from api.schemas.strict import FIRST_ERROR
 from common.errors import InvalidRequest
 from common.jobs.job import GenerateParams
 from common.jobs.prompts import RawText, TokenIds
-from common.jobs.sampling import MAX_LOGPROBS
 
 DEFAULT_MAX_TOKENS = 16
 
@@ -63,7 +62,7 @@ class CompletionBody(SamplingBody):
     echo: Annotated[bool, Meaning("Whether the answer begins with the prompt's text.")] = Field(
         False, description="true or false"
     )
-    logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS, description=f"an integer from 0 to {MAX_LOGPROBS}")
+    logprobs: NumLogprobs | None = Field(None, description=NUM_LOGPROBS)
 
     @model_validator(mode="after")
     def _has_few_enough_choices(self) -> CompletionBody:
@@ -79,6 +78,12 @@ class CompletionBody(SamplingBody):
     def _has_something_to_compute(self) -> CompletionBody:
         if self.max_tokens == 0 and not self.echo and self.prompt_logprobs is None:
             raise InvalidRequest(f"max_tokens must be {LIMIT}; got 0", param="max_tokens")
+        return self
+
+    @model_validator(mode="after")
+    def _token_ids_require_logprobs(self) -> CompletionBody:
+        if self.logprob_token_ids and self.logprobs is None:
+            raise InvalidRequest("logprob_token_ids can only be used with logprobs", param="logprob_token_ids")
         return self
 
     @model_validator(mode="after")
@@ -142,6 +147,7 @@ class Completions(Endpoint[CompletionBody]):
                     prompt_logprobs=body.num_prompt_logprobs,
                 ),
                 tells_prompt_ids=body.tells_prompt_ids,
+                cut=body.cut,
             )
             for prompt in body.prompts
             for index in range(body.n)

@@ -5,7 +5,20 @@ from __future__ import annotations
 from api.schemas.errors import OpenAIError, OpenAIErrorBody
 from common.errors import SLMError
 
-ROOT_PATHS = ("/tokenize", "/detokenize", "/version")  # of vLLM's server, beside those under `/v1`
+# Of vLLM's and llama.cpp's servers, beside those under `/v1`.
+ROOT_PATHS = (
+    "/tokenize",
+    "/detokenize",
+    "/version",
+    "/tokenizer_info",
+    "/load",
+    "/invocations",
+    "/completion",
+    "/infill",
+    "/props",
+    "/slots",
+    "/apply-template",
+)
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _CODES = {"prompt_too_long": "context_length_exceeded"}  # codes for which OpenAI has its own names
 

@@ -6,7 +6,6 @@ The model for embeddings is the last one.
 from __future__ import annotations
 
 from api.current import services
-from api.embedding.model import served
 from api.schemas.openai.models import ModelObject
 from common.adapters.names import DEFAULT_ALIAS
 from common.adapters.records import Resolved
@@ -19,7 +18,7 @@ def all_models() -> list[ModelObject]:
     known = sorted(services().registry.known(), key=lambda model: (model.name != DEFAULT_ALIAS, model.name))
     created = services().registry.created([model.resolved for model in known])
     listed = [_object(one.name, one.resolved, when, contexts) for one, when in zip(known, created, strict=True)]
-    encoder = served()
+    encoder = services().embedding.served()
     return listed if encoder is None else [*listed, _encoder(encoder)]
 
 
@@ -29,7 +28,7 @@ def model(name: str) -> ModelObject:
     Raises:
         ModelNotFound: no model has that name.
     """
-    registry, encoder = services().registry, served()
+    registry, encoder = services().registry, services().embedding.served()
     if encoder is not None and encoder.model == name:
         return _encoder(encoder)
     resolved = registry.resolve(name)

@@ -45,13 +45,13 @@ def show_model(model_id: str) -> Response:
 @openai.post("/chat/completions")
 def complete_chat() -> Response:
     """Generate the assistant's next message, whole or as a stream."""
-    return _complete(CHAT)
+    return complete(CHAT)
 
 
 @openai.post("/completions")
 def complete_text() -> Response:
     """Continue a text, whole or as a stream."""
-    return _complete(COMPLETIONS)
+    return complete(COMPLETIONS)
 
 
 @openai.post("/embeddings")
@@ -60,8 +60,10 @@ def embed() -> Response:
     return embeddings_answer()
 
 
-def _complete(endpoint: Endpoint[B]) -> Response:
+def complete(endpoint: Endpoint[B]) -> Response:
+    """Answer the current request, whole or as a stream."""
     body = read_body(endpoint.schema)
+    body.check_logprobs(services().settings.max_logprobs)
     if wants_no_wait():
         return _submitted(endpoint, body)
     new, names = _new_jobs(endpoint, body), endpoint.names_of(body)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from api.schemas.answer_form import AnswerForm
 from api.schemas.ignored import IgnoredFields
@@ -15,13 +15,23 @@ from api.schemas.sampling import MAX_BIASES, MAX_NEW_TOKENS, MAX_SEED, MAX_STOP_
 from api.schemas.strict import FIRST_ERROR, Strict, at_most
 from common.adapters.names import DEFAULT_ALIAS
 from common.errors import InvalidRequest
-from common.jobs.sampling import MAX_LOGPROBS, SamplingParams
+from common.jobs.prompts import Cut
+from common.jobs.sampling import ALL_TOKENS, MAX_LOGPROBS, SamplingParams
 
 MAX_CHOICES = 128
+MAX_SCORED_TOKENS = 1024
+MAX_ALLOWED_TOKENS = 10_000
 LEAST_TOP_P = 1e-9  # keeps only the most probable token, which is the meaning of 0
 
 TokenKey = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
+# The server's settings can allow more than the documented maximum, see `SamplingBody.check_logprobs`.
+NumLogprobs = Annotated[
+    int,
+    Field(ge=ALL_TOKENS, le=1_000_000),
+    WithJsonSchema({"type": "integer", "minimum": 0, "maximum": MAX_LOGPROBS}),
+]
+NUM_LOGPROBS = f"an integer from 0 to {MAX_LOGPROBS}, or to the server's SLM_MAX_LOGPROBS"
 
 
 UNLIMITED = -1  # of the number of tokens
@@ -114,8 +124,25 @@ class SamplingBody(OpenAISampling, AnswerForm, RequestOptions):
         ),
     ] = Field(None, description='an object with "include_usage" and "continuous_usage_stats"')
     prompt_logprobs: Annotated[
-        int | None, Meaning("The number of alternatives for each token of the prompt, with log probabilities; as vLLM.")
-    ] = Field(None, ge=0, le=MAX_LOGPROBS, description=f"an integer from 0 to {MAX_LOGPROBS}")
+        NumLogprobs | None,
+        Meaning("The number of alternatives for each token of the prompt, with log probabilities; as vLLM."),
+    ] = Field(None, description=NUM_LOGPROBS)
+    logprob_token_ids: Annotated[
+        list[TokenId],
+        Field(max_length=MAX_SCORED_TOKENS),
+        FIRST_ERROR,
+        Meaning("With `logprobs`, the alternatives are these tokens and the chosen one; as vLLM."),
+    ] = Field(default_factory=list, description=f"a list of at most {MAX_SCORED_TOKENS} token ids")
+    allowed_token_ids: Annotated[
+        Annotated[list[TokenId], Field(min_length=1, max_length=MAX_ALLOWED_TOKENS), FIRST_ERROR] | None,
+        Meaning("The only tokens that the answer may have; as vLLM. Not together with a form of the answer."),
+    ] = Field(None, description=f"a list of 1 to {MAX_ALLOWED_TOKENS} token ids")
+    truncate_prompt_tokens: Annotated[
+        int | None, Meaning("Use only this many tokens of a longer prompt: its last ones, or see `truncation_side`.")
+    ] = Field(None, ge=1, le=MAX_NEW_TOKENS, description=f"an integer from 1 to {MAX_NEW_TOKENS}")
+    truncation_side: Annotated[
+        Literal["left", "right"] | None, Meaning("The side of the prompt that `truncate_prompt_tokens` takes away.")
+    ] = Field(None, description='"left" or "right"')
     return_token_ids: Annotated[
         bool, Meaning("Whether to return the token ids of prompt and answer; in a stream, those of the answer.")
     ] = Field(False, description="true or false")
@@ -123,6 +150,14 @@ class SamplingBody(OpenAISampling, AnswerForm, RequestOptions):
     return_tokens_as_token_ids: Annotated[
         bool, Meaning("Whether `logprobs` has `token_id:` and the id in place of each token's text; as vLLM.")
     ] = Field(False, description="true or false")
+
+    @model_validator(mode="after")
+    def _allows_no_tokens_of_a_form(self) -> SamplingBody:
+        if self.allowed_token_ids is not None and self.form is not None:
+            raise InvalidRequest(
+                "allowed_token_ids cannot be used together with a form of the answer", param="allowed_token_ids"
+            )
+        return self
 
     @model_validator(mode="after")
     def _prompt_logprobs_need_a_whole_answer(self) -> SamplingBody:
@@ -135,6 +170,26 @@ class SamplingBody(OpenAISampling, AnswerForm, RequestOptions):
         if self.stream_options is not None and not self.stream:
             raise InvalidRequest("stream_options can only be used with stream: true", param="stream_options")
         return self
+
+    def check_logprobs(self, most: int) -> None:
+        """Check the numbers of alternatives against the server's limit; -1: none. Raises `InvalidRequest`."""
+        for name in ("logprobs", "top_logprobs", "prompt_logprobs"):
+            wanted = getattr(self, name, None)
+            if wanted is None or most == ALL_TOKENS or isinstance(wanted, bool):
+                continue
+            if not 0 <= wanted <= most:
+                raise InvalidRequest(
+                    f"{name} must be an integer from 0 to {most}, the limit of this server (SLM_MAX_LOGPROBS); "
+                    f"got {wanted}",
+                    param=name,
+                )
+
+    @property
+    def cut(self) -> Cut | None:
+        """How much of the prompt is used; None: all."""
+        if self.truncate_prompt_tokens is None:
+            return None
+        return Cut(self.truncate_prompt_tokens, keeps_begin=self.truncation_side == "right")
 
     @property
     def include_usage(self) -> bool:
@@ -153,4 +208,10 @@ class SamplingBody(OpenAISampling, AnswerForm, RequestOptions):
 
     def choice_sampling(self, seed: int, **more: Any) -> SamplingParams:
         """Return the sampling parameters of one choice; `more` are the values that differ between the endpoints."""
-        return self.seeded_sampling(seed, **({"grammar": self.form, "prompt_logprobs": self.prompt_logprobs} | more))
+        ours = {
+            "grammar": self.form,
+            "prompt_logprobs": self.prompt_logprobs,
+            "logprob_token_ids": tuple(self.logprob_token_ids),
+            "allowed_token_ids": tuple(self.allowed_token_ids or ()),
+        }
+        return self.seeded_sampling(seed, **(ours | more))

@@ -12,10 +12,9 @@ from redis.exceptions import RedisError
 from api.jobs.choices import usage
 from api.jobs.generations import Generations, Update, failure
 from api.jobs.sse import HEARTBEAT, event_comment, position_comment
-from api.jobs.tool_reader import Content, Delta
+from api.jobs.tool_reader import Content
 from api.openai import errors
 from api.openai.endpoint import ChunkChoice, Endpoint, ResponseHeader
-from api.openai.logprobs import ScoredTokens
 from api.openai.running_usage import RunningUsage
 from api.openai.sampling_body import SamplingBody
 from api.openai.text_offsets import TextOffsets
@@ -39,6 +38,7 @@ class ChunkStream(Generic[B]):
         self._num_open = generations.count
         self._offsets = [TextOffsets() for _ in range(generations.count)]
         self._usage = RunningUsage(body.n) if body.continuous_usage else None
+        self._last: dict[int, list[ChunkChoice]] = {}  # a choice's last tokens, until the reason of its end is known
         self._readers = [endpoint.reader(body, job_id) for job_id in generations.job_ids]
 
     def frames(self, *, pulse_s: float) -> Iterator[str]:
@@ -65,8 +65,10 @@ class ChunkStream(Generic[B]):
             yield data_frame(errors.body(explain(err)))
 
     def _opening(self) -> Iterator[str]:
+        """Yield the first chunk of each choice, unless it will also have the prompt's tokens (`_prompt`)."""
         for index in range(self._generations.count):
-            if (choice := self._endpoint.opening(self._body, index)) is not None:
+            choice = self._endpoint.opening(self._body, index)
+            if choice is not None and not self._body.return_token_ids:
                 yield self._chunk(choice)
 
     def _frame(self, index: int, update: Update) -> str:
@@ -79,7 +81,11 @@ class ChunkStream(Generic[B]):
             self._usage.take(index, event)
         match event.type:
             case EventType.TOKEN:
-                return self._pieces(index, event)
+                pieces = self._pieces(index, event)
+                if self._usage is not None and event.data["is_last"]:
+                    self._last[index] = pieces
+                    return ""
+                return "".join(map(self._chunk, pieces))
             case EventType.FINISHED:
                 return self._closing(index, event)
             case _:
@@ -90,14 +96,17 @@ class ChunkStream(Generic[B]):
         """Return a chunk with the prompt's tokens, if the client wants them and the event has them."""
         if not self._body.return_token_ids or (token_ids := prompt_ids([event])) is None:
             return ""
-        chunk = self._endpoint.chunk(self._header, [self._endpoint.piece(self._body, index, Content(""), None)])
+        begin = self._endpoint.opening(self._body, index)
+        choice = begin or self._endpoint.piece(self._body, index, Content(""), None)
+        choice["token_ids"] = []
+        chunk = self._endpoint.chunk(self._header, [choice])
         return self._written(self._endpoint.with_prompt_ids(dict(chunk), token_ids))
 
     def _note_form(self, index: int, event: Event) -> None:
         if (form := tool_form([event])) is not None:
             self._readers[index].expect(form)
 
-    def _pieces(self, index: int, event: Event) -> str:
+    def _pieces(self, index: int, event: Event) -> list[ChunkChoice]:
         """Return the event's chunks; none if it is empty, because the bytes of a character can span several tokens."""
         scored = None
         if wire := event.data.get("logprobs"):
@@ -111,17 +120,25 @@ class ChunkStream(Generic[B]):
             pieces.insert(0, self._endpoint.piece(self._body, index, deltas[0], scored))
         if self._body.return_token_ids:
             pieces[0]["token_ids"] = event.data["ids"]
-        return "".join(map(self._chunk, pieces))
+        return pieces
 
     def _closing(self, index: int, event: Event) -> str:
+        """Return the choice's last chunks. The reason is alone in the last one, as in OpenAI's streams.
+
+        With `continuous_usage_stats` it is in that of the last token, as in vLLM's, so that each chunk has more tokens.
+        """
         self._num_open -= 1
         reader = self._readers[index]
-        rest = "".join(self._piece(index, one, None) for one in reader.end())
-        reason = event.data["finish_reason"]
-        return rest + self._chunk(self._endpoint.closing(self._body, index, reason, has_calls=reader.has_calls))
-
-    def _piece(self, index: int, delta: Delta, scored: ScoredTokens | None) -> str:
-        return self._chunk(self._endpoint.piece(self._body, index, delta, scored))
+        rest = [self._endpoint.piece(self._body, index, one, None) for one in reader.end()]
+        pieces = [*self._last.pop(index, []), *rest]
+        closing = self._endpoint.closing(self._body, index, event.data["finish_reason"], has_calls=reader.has_calls)
+        if self._body.return_token_ids:
+            closing["token_ids"] = []
+        if pieces and self._usage is not None:
+            pieces[-1]["finish_reason"] = closing["finish_reason"]
+        else:
+            pieces.append(closing)
+        return "".join(map(self._chunk, pieces))
 
     def _ending(self) -> Iterator[str]:
         if self._body.include_usage:

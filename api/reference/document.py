@@ -19,6 +19,7 @@ from api.reference.conversation_operations import CONVERSATION_OPERATIONS
 from api.reference.dataset_operations import DATASET_OPERATIONS
 from api.reference.error_models import BODY, GATE, OF_EVERY, error_responses
 from api.reference.key_operations import KEY_OPERATIONS
+from api.reference.llama_cpp_operations import LLAMA_CPP_OPERATIONS
 from api.reference.ollama_operations import OLLAMA_OPERATIONS
 from api.reference.openai_operations import OPENAI_OPERATIONS
 from api.reference.operation import BYTES, EVENTS, JSON, Operation, Parameter, RequestBody, Schema, SuccessResponse, Tag
@@ -40,6 +41,7 @@ OPERATIONS: dict[str, Operation] = (
     | TRAINING_OPERATIONS
     | OPENAI_OPERATIONS
     | VLLM_OPERATIONS
+    | LLAMA_CPP_OPERATIONS
     | OLLAMA_OPERATIONS
     | ANTHROPIC_OPERATIONS
     | BATCH_OPERATIONS

@@ -29,7 +29,8 @@ def with_nulls(schema: Schema) -> Schema:
     """Return the schema of an object in which null means that the field is missing, even for unknown fields."""
     required = schema.get("required", ())
     fields = {name: one if name in required else _or_null(one) for name, one in schema["properties"].items()}
-    return schema | {"properties": fields, "additionalProperties": NULL}
+    others = schema.get("additionalProperties", False)
+    return schema | {"properties": fields, "additionalProperties": others or NULL}
 
 
 def _or_null(schema: Schema) -> Schema:

@@ -128,8 +128,9 @@ class IgnoredFields(OtherServersFields):
 
 
 def is_ignored(model: type[Strict], name: str) -> bool:
-    """Return whether the model accepts the field of that name and ignores it."""
-    return any(isinstance(mark, IgnoredMark) for mark in model.model_fields[name].metadata)
+    """Return whether the model ignores this field, which it accepts; it may accept unknown ones."""
+    field = model.model_fields.get(name)
+    return field is None or any(isinstance(mark, IgnoredMark) for mark in field.metadata)
 
 
 def ignored_in(body: Strict) -> list[str]:

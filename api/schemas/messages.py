@@ -3,17 +3,40 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from api.schemas.ignored import IGNORED
+from api.schemas.shown import shown
 from api.schemas.strict import FIRST_ERROR, Strict
 from common.jobs.prompts import Conversation, Ending
 from common.jobs.prompts import Message as PromptMessage
 
 MAX_MESSAGES = 4096
+ROLE = r"^[A-Za-z][A-Za-z0-9_-]{0,63}$"  # no text that could spell one of the model's special tokens
+OWN_FIELD = r"[A-Za-z_][A-Za-z0-9_-]{0,63}"  # can be named in a header
+# Fields of other APIs with content that the model would have to see.
+OTHER_CONTENT = frozenset(
+    (
+        "attachments",
+        "audio",
+        "contents",
+        "documents",
+        "file",
+        "files",
+        "image",
+        "images",
+        "input",
+        "parts",
+        "text",
+        "tool_results",
+        "video",
+        "videos",
+    )
+)
 
 _ROLES = {"developer": "system"}  # OpenAI's newer name for it
 
@@ -104,13 +127,35 @@ class ToolCall(SentBack):
     index: Annotated[int | None, IGNORED] = None  # of a chunk
 
 
-class Message(MessageFields):
-    """One message of a chat: also answers with calls of tools, and their results."""
+def _describe_own_fields(schema: dict[str, Any]) -> None:
+    """Add the rules for unknown fields, see `Message`, to its JSON schema."""
+    schema["propertyNames"] = {"pattern": f"^{OWN_FIELD}$"}
+    schema["properties"] |= {name: {"type": "null"} for name in sorted(OTHER_CONTENT)}
 
-    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+
+class Message(MessageFields):
+    """One message of a chat: also answers with calls of tools, and their results.
+
+    Clients add fields of their own to what they send back, so unknown ones are ignored (and named), unless they could
+    be content. The chat template decides which roles there are.
+    """
+
+    model_config = ConfigDict(extra="allow", json_schema_extra=_describe_own_fields)
+
+    role: Annotated[str, Field(pattern=ROLE)] = Field(
+        description="system, developer, user, assistant, tool, function, or another role that the chat template has"
+    )
     tool_calls: Annotated[list[ToolCall], FIRST_ERROR] = Field(default_factory=list)
     tool_call_id: str | None = Field(None, min_length=1)
     function_call: CalledFunction | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_no_other_content(cls, fields: Any) -> Any:
+        for name in (one for one, value in fields.items() if value is not None) if _is_object(fields) else ():
+            if name not in cls.model_fields and (name in OTHER_CONTENT or not re.fullmatch(OWN_FIELD, name)):
+                raise ValueError(f"has {shown(name)}, which is not supported")
+        return fields
 
     @model_validator(mode="before")
     @classmethod

@@ -6,17 +6,31 @@ from flask import Blueprint, Response, jsonify
 
 from api import __version__
 from api.auth.access import Access, set_access
-from api.current import caller, services
+from api.current import services
 from api.gate import is_admin
-from api.jobs.request import model_named, read_body
-from api.jobs.running import run_to_end
+from api.http.request_body import json_text
+from api.jobs.request import read_body
+from api.jobs.running import tokenized
+from api.openai.chat import CHAT
+from api.openai.completions import COMPLETIONS
+from api.openai.embeddings import embeddings_answer
+from api.openai.routes import complete
+from api.schemas.json_object import json_object
 from api.schemas.server import Health
-from api.schemas.vllm import Version, VllmDetokenizeBody, VllmText, VllmTokenizeBody, VllmTokens
-from api.service import NewJob
-from common.errors import SLMError
-from common.jobs import prompts
-from common.jobs.job import JobKind, TokenizeResult
-from common.jobs.store import JobOptions
+from api.schemas.vllm import (
+    LlamaPiece,
+    LlamaTokens,
+    ServerLoad,
+    Version,
+    VllmDetokenizeBody,
+    VllmText,
+    VllmTokenizeBody,
+    VllmTokens,
+)
+from common.adapters.names import DEFAULT_ALIAS
+from common.errors import InvalidRequest, SLMError
+from common.jobs.job import TokenizeResult, Wanted
+from common.jobs.prompts import RawText
 
 vllm = Blueprint("vllm", __name__)
 set_access(vllm, Access.USER, health=Access.PUBLIC)
@@ -39,15 +53,22 @@ def version() -> Response:
 def tokenize() -> Response:
     """Return the tokens of a text or of a chat."""
     body = read_body(VllmTokenizeBody)
-    result = _run(body)
+    result = tokenized(body.to_prompt(), body.model, [Wanted.NAMES] if body.return_token_strs else [])
+    if body.content is not None:
+        return jsonify(_pieces(result) if body.with_pieces else LlamaTokens(tokens=result.ids))
     return jsonify(
         VllmTokens(
             count=len(result.ids),
             max_model_len=result.context_length,
             tokens=result.ids,
-            token_strs=result.tokens if body.return_token_strs else None,
+            token_strs=result.names,
         )
     )
+
+
+def _pieces(result: TokenizeResult) -> LlamaTokens:
+    pairs = zip(result.ids, result.tokens, strict=True)
+    return LlamaTokens(tokens=[LlamaPiece(id=token_id, piece=text) for token_id, text in pairs])
 
 
 @vllm.post("/detokenize")
@@ -55,12 +76,35 @@ def detokenize() -> Response:
     """Return the text of tokens."""
     body = read_body(VllmDetokenizeBody)
     try:
-        return jsonify(VllmText(prompt=_run(body).text))
+        text = tokenized(body.to_prompt(), body.model).text
     except SLMError as err:
         raise err.renamed({"prompt": "tokens"}) from err
+    is_llamas = "model" not in body.model_fields_set
+    return jsonify(VllmText(prompt=text, content=text) if is_llamas else VllmText(prompt=text))
 
 
-def _run(body: VllmTokenizeBody | VllmDetokenizeBody) -> TokenizeResult:
-    options = JobOptions(reader_grace_s=services().settings.reader_grace_s, model=model_named(body.model))
-    new = NewJob(caller().owner, JobKind.TOKENIZE, prompts.to_wire(body.to_prompt()), options)
-    return TokenizeResult.from_dict(run_to_end(new).result or {})
+@vllm.get("/tokenizer_info")
+def tokenizer_info() -> Response:
+    """Return facts about the tokenizer of the default model."""
+    result = tokenized(RawText(" "), DEFAULT_ALIAS, [Wanted.ABOUT])
+    return jsonify({**(result.about or {}), "model_max_length": result.context_length})
+
+
+@vllm.get("/load")
+def server_load() -> Response:
+    """Return the number of generations that wait or run."""
+    snapshot = services().overview.snapshot()
+    return jsonify(ServerLoad(server_load=snapshot.waiting + snapshot.running))
+
+
+@vllm.post("/invocations")
+def invoke() -> Response:
+    """Answer a chat completion, a completion or a request for embeddings, for platforms with one route only."""
+    fields = json_object(json_text())
+    if "messages" in fields:
+        return complete(CHAT)
+    if "prompt" in fields:
+        return complete(COMPLETIONS)
+    if "input" in fields:
+        return embeddings_answer()
+    raise InvalidRequest("The body must have messages, a prompt or an input", param="messages")

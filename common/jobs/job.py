@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from common.errors import SLMError
 from common.jobs import prompts
-from common.jobs.prompts import Prompt
+from common.jobs.prompts import Cut, Prompt
 from common.jobs.sampling import SamplingParams
 from common.wire import known_fields
 
@@ -106,25 +106,36 @@ class GenerateParams:
     """The parameters of a generate or stream job.
 
     `notes` are for the API only: it needs them to return the answer in the form that the client requested.
-    `tells_prompt_ids`: whether an event has the prompt's tokens.
+    `tells_prompt_ids`: whether an event has the prompt's tokens. `cut`: how much of the prompt is used; None: all.
+    `text_bias`: added to the logits of each token of these texts.
     """
 
     prompt: Prompt
     sampling: SamplingParams
     notes: Mapping[str, Any] = field(default_factory=dict)
     tells_prompt_ids: bool = False
+    cut: Cut | None = None
+    text_bias: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form; `from_dict` reads it back."""
         wire = prompts.to_wire(self.prompt) | {"sampling": self.sampling.to_dict()}
         wire |= {"tells_prompt_ids": True} if self.tells_prompt_ids else {}
+        wire |= {} if self.cut is None else {"cut": asdict(self.cut)}
+        wire |= {"text_bias": dict(self.text_bias)} if self.text_bias else {}
         return wire | {"notes": dict(self.notes)} if self.notes else wire
 
     @classmethod
     def from_dict(cls, wire: Mapping[str, Any]) -> GenerateParams:
         """Parse the JSON form."""
-        sampling = SamplingParams.from_dict(wire["sampling"])
-        return cls(prompts.from_wire(wire), sampling, wire.get("notes", {}), wire.get("tells_prompt_ids", False))
+        return cls(
+            prompts.from_wire(wire),
+            SamplingParams.from_dict(wire["sampling"]),
+            wire.get("notes", {}),
+            wire.get("tells_prompt_ids", False),
+            Cut(**wire["cut"]) if "cut" in wire else None,
+            wire.get("text_bias", {}),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,22 +175,33 @@ class GenerateResult:
 class TokenizeResult:
     """The tokens of a prompt. `tokens` are the texts of `ids`; U+FFFD replaces bytes that are not a whole character.
 
-    `context_length` is the maximum number of tokens of prompt and answer.
+    `context_length` is the maximum number of tokens of prompt and answer. If the job `wants` them: `names`, which the
+    vocabulary has for the tokens, and facts `about` the tokenizer.
     """
 
     text: str
     tokens: list[str]
     ids: list[int]
     context_length: int
+    names: list[str] | None = None
+    about: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form; `from_dict` reads it back. It includes the tokens charged to the owner's account."""
-        return asdict(self) | {"prompt_tokens": len(self.ids)}
+        given = {name: value for name, value in asdict(self).items() if value is not None}
+        return given | {"prompt_tokens": len(self.ids)}
 
     @classmethod
     def from_dict(cls, wire: Mapping[str, Any]) -> TokenizeResult:
         """Parse the JSON form."""
-        return cls(**{one.name: wire[one.name] for one in fields(cls)})
+        return cls(**known_fields(cls, wire))
+
+
+class Wanted(StrEnum):
+    """What a tokenize job can tell beside the tokens; its params list them as `wants`."""
+
+    NAMES = "names"
+    ABOUT = "about"
 
 
 class WebhookState(StrEnum):

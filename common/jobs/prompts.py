@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -52,6 +52,18 @@ class TokenIds:
     """Tokens for the model, used unchanged."""
 
     ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """How much of a prompt the model sees: its last `num_tokens` tokens, or its first if `keeps_begin`."""
+
+    num_tokens: int
+    keeps_begin: bool = False
+
+    def of(self, token_ids: Sequence[int]) -> list[int]:
+        """Return the tokens that are kept."""
+        return list(token_ids[: self.num_tokens] if self.keeps_begin else token_ids[-self.num_tokens :])
 
 
 Prompt = str | Conversation | RawText | TokenIds  # a plain string is an instruction: a conversation with one message

@@ -7,9 +7,11 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
-MAX_LOGPROBS = 20  # alternatives that can be returned with a token
+MAX_LOGPROBS = 20  # alternatives that can be returned with a token, unless the server's settings allow more
+ALL_TOKENS = -1  # as the number of alternatives: the whole vocabulary
 MAX_GRAMMAR_CHARS = 65_536  # of a grammar's source: bounds the time and memory of its compilation
 ALWAYS_INCLUDED = ("seed", "max_new_tokens", "temperature", "do_sample", "top_p", "top_k", "repetition_penalty", "stop")
+LISTS = ("stop", "stop_token_ids", "logprob_token_ids", "allowed_token_ids")
 
 
 class GrammarKind(StrEnum):
@@ -73,6 +75,8 @@ class SamplingParams:
     logit_bias: Mapping[int, float] = field(default_factory=dict)  # added to the logits, by token id
     logprobs: int | None = None  # how many alternatives to return with each token; None: no log probabilities at all
     prompt_logprobs: int | None = None  # the same for the prompt's tokens
+    logprob_token_ids: tuple[int, ...] = ()  # with `logprobs`: these tokens, and the chosen one, are the alternatives
+    allowed_token_ids: tuple[int, ...] = ()  # the only tokens of the answer; empty: all
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()  # end the answer like end-of-sequence tokens
     ignore_eos: bool = False  # continue after an end-of-sequence token
@@ -92,9 +96,7 @@ class SamplingParams:
         """Return the JSON form; `from_dict` reads it back. Newer fields are included only if they are set."""
         wire = {name: getattr(self, name) for name in ALWAYS_INCLUDED}
         wire |= {one.name: getattr(self, one.name) for one in fields(self) if getattr(self, one.name) != _default(one)}
-        wire["stop"] = list(self.stop)
-        if self.stop_token_ids:
-            wire["stop_token_ids"] = list(self.stop_token_ids)
+        wire |= {name: list(wire[name]) for name in LISTS if name in wire}
         if self.logit_bias:
             wire["logit_bias"] = {str(token): bias for token, bias in self.logit_bias.items()}
         if self.grammar is not None:
@@ -105,7 +107,7 @@ class SamplingParams:
     def from_dict(cls, wire: Mapping[str, Any]) -> SamplingParams:
         """Parse the JSON form. Raises `TypeError` for an unknown name."""
         known: dict[str, Any] = dict(wire)
-        for name in ("stop", "stop_token_ids"):
+        for name in LISTS:
             known[name] = tuple(known.get(name, ()))
         known["logit_bias"] = {int(token): bias for token, bias in known.get("logit_bias", {}).items()}
         if (grammar := known.get("grammar")) is not None:

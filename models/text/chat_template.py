@@ -73,6 +73,11 @@ def content_forms(render: Render) -> dict[str, ContentForm | None]:
     return {role: _content_form(render, role) for role in _PROBES}
 
 
+def role_form(render: Render, role: str) -> ContentForm | None:
+    """Return the content form in which the template renders a role of its own; None if it omits the text."""
+    return _content_form(render, role)
+
+
 def in_forms(messages: list[Message], forms: Mapping[str, ContentForm | None]) -> list[Message]:
     """Return the messages (with texts as contents) in the content forms that the template renders.
 
@@ -89,7 +94,7 @@ def _content_form(render: Render, role: str) -> ContentForm | None:
     failures: list[TemplateError] = []
     num_shown = 0
     for form in ("text", "parts"):
-        for roles in _PROBES[role]:
+        for roles in _PROBES.get(role, (("user", role), (role,))):
             say = partial(_message, form=form)
             try:
                 text = render([say(one, _PROBE if one == role else "Hello") for one in roles])

@@ -6,13 +6,23 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from models.text.chat_template import ChatTemplate, Message, Tool, content_forms, in_forms, render_chat
+from models.text.chat_template import (
+    ChatTemplate,
+    ContentForm,
+    Message,
+    Tool,
+    content_forms,
+    in_forms,
+    render_chat,
+    role_form,
+)
 from models.text.control_tokens import Segment
 from models.text.prompt_template import INSTRUCTION_TEMPLATE
 from models.text.text_encoder import Encode, TextEncoder
 
 RenderChat = Callable[[ChatTemplate, list[Message]], str]
 
+USUAL_ROLES = {"tool"}  # beside those of `content_forms`: rendered with the tools
 NOTHING_MORE: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -70,10 +80,16 @@ class ConversationEncoder:
         Raises:
             TemplateError: the template omits or rejects a message, or fails.
         """
-        marked = self.texts.mark(in_forms(messages, self._forms), tools)
+        forms = self._forms | self._own_forms(messages, render or self._render)
+        marked = self.texts.mark(in_forms(messages, forms), tools)
         shown = {"tools": marked.tools} if marked.tools else {}
         template = ChatTemplate(self._template.source, {**self._template.variables, **variables, **shown})
         return self.texts.split((render or self._render)(template, marked.messages), marked.mark)
+
+    def _own_forms(self, messages: list[Message], render: RenderChat) -> dict[str, ContentForm | None]:
+        """Return the forms of roles that not every template knows. They are rare, so each is tried anew."""
+        own = {one["role"] for one in messages} - self._forms.keys() - USUAL_ROLES
+        return {role: role_form(lambda probe: render(self._template, probe), role) for role in own}
 
     def ids(self, segments: list[Segment], encode: Encode | None = None) -> list[int]:
         """Return the ids of a conversation; `encode` is as in `TextEncoder`.

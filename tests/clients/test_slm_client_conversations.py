@@ -49,6 +49,25 @@ def test_a_conversation_is_kept_by_the_server(slm: Any, worker: Worker) -> None:
         slm.conversation(made.id)
 
 
+def test_feedback_is_kept_listed_and_made_a_dataset(slm: Any, worker: Worker) -> None:
+    with worker(answer("No, they swim.")):
+        ids = [slm.generate(prompt).job_id for prompt in ("Can penguins fly?", "Can ducks?")]
+    given = slm.give_feedback(ids[0], rating="up", tags=["birds", "true"])
+    assert (given.rating, given.prompt, given.response) == ("up", "Can penguins fly?", "No, they swim.")
+    slm.give_feedback(ids[1], rating="down", correction="Yes.")
+    assert slm.feedback(ids[0]) == given
+    first = slm.feedback_page(limit=1)
+    assert ([one.job_id for one in first.feedback], first.has_more) == ([ids[1]], True)
+    assert [one.job_id for one in slm.feedback_page(limit=1, after=first.last_id).feedback] == [ids[0]]
+    assert [one.job_id for one in slm.feedback_page(rating="up", tags=["birds", "true"]).feedback] == [ids[0]]
+    assert slm.feedback_dataset(kind="pairs")["examples"] == 2
+    for job_id in ids:
+        slm.delete_feedback(job_id)
+    assert not slm.feedback_page().feedback
+    with pytest.raises(NotFound):
+        slm.feedback(ids[0])
+
+
 def test_a_chat_calls_tools(slm: Any, worker: Worker) -> None:
     def script(play: Play) -> None:
         play.status("Generating response...", tool_form="hermes")

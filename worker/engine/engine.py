@@ -162,6 +162,11 @@ class Engine:
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join()
 
+    @property
+    def vocab_size(self) -> int:
+        """Number of tokens of the model."""
+        return self._runner.vocab_size
+
     def check(self, sequence: Sequence) -> None:
         """Check that the sequence can run, without queueing it.
 

@@ -148,10 +148,11 @@ class Sequence:
             InternalError: the answer so far has one.
         """
         params = self.params
-        for field_name, token_ids in (("logit_bias", params.logit_bias), ("stop_token_ids", params.stop_token_ids)):
+        for field_name in ("logit_bias", "stop_token_ids", "logprob_token_ids", "allowed_token_ids"):
+            token_ids: Collection[int] = getattr(params, field_name)
             if (unknown := _unknown(token_ids, vocab_size)) is not None:
                 raise InvalidRequest(
-                    f"{field_name} must contain token ids of the model, 0 to {vocab_size - 1}; got {unknown}",
+                    f"{field_name} must contain token ids of the model, which has {vocab_size} tokens; got {unknown}",
                     param=field_name,
                 )
         if (unknown := _unknown(self.prompt_ids, vocab_size)) is not None:

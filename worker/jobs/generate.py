@@ -9,18 +9,21 @@ from dataclasses import dataclass, replace
 from common.errors import InvalidRequest, JobTimeout
 from common.jobs.event_log import EventLog
 from common.jobs.job import GenerateParams, GenerateResult, JobState
-from common.jobs.sampling import Grammar, GrammarKind, SamplingParams
+from common.jobs.prompts import RawText
+from common.jobs.sampling import ALL_TOKENS, MAX_LOGPROBS, Grammar, GrammarKind, SamplingParams
 from common.jobs.store import JobStore
 from worker.engine.output.call_marker import CallMarker
 from worker.engine.sequence import FinishReason, Sequence, SequenceOutput
+from worker.helper.given_up import never
 from worker.jobs.acquire import AcquiredModel, acquire
 from worker.jobs.active import ActiveJob, Outcome
 from worker.jobs.observer import Observer
+from worker.jobs.rendering import rendered
 from worker.model.manager import ModelManager
 from worker.model.protocols import Renderer
 from worker.observation.metrics import Timeline
 
-MAX_SCORES = 65_536  # log probabilities of a prompt, which are kept in the job's record
+MAX_SCORES = 65_536  # log probabilities of a prompt or an answer, which are kept in the job's record
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,7 @@ def _prepared(job: ActiveJob, acquired: AcquiredModel) -> Iterator[_Request]:
     """
     params = GenerateParams.from_dict(job.job.params)
     engine, adapter = acquired.model.engine, acquired.adapter
-    prompt_text, prompt_ids = adapter.renderer.render(params.prompt, lambda: job.is_given_up, engine.check_length)
+    prompt_text, prompt_ids = rendered(params, adapter.renderer, engine, lambda: job.is_given_up)
     sequence = Sequence(
         job.sequence_id,
         prompt_ids,
@@ -110,7 +113,7 @@ def _prepared(job: ActiveJob, acquired: AcquiredModel) -> Iterator[_Request]:
         emitted_text=job.events.text,
     )
     engine.check(sequence)
-    _check_num_scores(sequence)
+    _check_num_scores(sequence, engine.vocab_size)
     grammar = params.sampling.grammar
     sequence.calls = _call_marker(grammar, adapter.renderer)
     if grammar is not None:
@@ -124,20 +127,39 @@ def _prepared(job: ActiveJob, acquired: AcquiredModel) -> Iterator[_Request]:
 
 
 def _sampling(params: GenerateParams, renderer: Renderer) -> SamplingParams:
-    """Return the sampling parameters with the tokens that end the answer to this kind of prompt."""
-    end_ids = renderer.end_ids(params.prompt)
-    return replace(params.sampling, stop_token_ids=(*params.sampling.stop_token_ids, *end_ids))
+    """Return the sampling parameters with what depends on the tokenizer.
+
+    That is the tokens that end the answer to this kind of prompt, and those of texts that have a bias.
+    """
+    sampling, end_ids = params.sampling, renderer.end_ids(params.prompt)
+    of_texts = {
+        token_id: bias
+        for text, bias in params.text_bias.items()
+        for token_id in renderer.render(RawText(text, is_bare=True), never, lambda _: None)[1]
+    }
+    return replace(
+        sampling,
+        stop_token_ids=(*sampling.stop_token_ids, *end_ids),
+        logit_bias={**of_texts, **sampling.logit_bias} if of_texts else sampling.logit_bias,
+    )
 
 
-def _check_num_scores(sequence: Sequence) -> None:
-    """Check that the log probabilities of the prompt fit the job's record."""
-    per_token = sequence.params.prompt_logprobs
-    if per_token is not None and (num := sequence.num_prompt_tokens * (1 + per_token)) > MAX_SCORES:
-        raise InvalidRequest(
-            f"prompt_logprobs must be such that all tokens of the prompt together get at most {MAX_SCORES} log "
-            f"probabilities; this prompt would get {num}",
-            param="prompt_logprobs",
-        )
+def _check_num_scores(sequence: Sequence, vocab_size: int) -> None:
+    """Check that the log probabilities fit the job's record: those of the prompt, and many for each new token."""
+    params = sequence.params
+    wanted = {
+        "prompt_logprobs": (params.prompt_logprobs, sequence.num_prompt_tokens, "tokens of the prompt"),
+        "logprobs": (params.logprobs, params.max_new_tokens, "tokens up to the limit of the answer"),
+    }
+    for field, (per_token, num_tokens, which) in wanted.items():
+        num = num_tokens * (1 + (vocab_size if per_token == ALL_TOKENS else per_token or 0))
+        is_usual = per_token is None or (field == "logprobs" and 0 <= per_token <= MAX_LOGPROBS)
+        if not is_usual and num > MAX_SCORES:
+            raise InvalidRequest(
+                f"{field} must be such that all {which} together get at most {MAX_SCORES} log probabilities; here they "
+                f"would get {num}",
+                param=field,
+            )
 
 
 def _call_marker(grammar: Grammar | None, renderer: Renderer) -> CallMarker | None:

@@ -12,6 +12,7 @@ from common.jobs.store import JobStore
 from worker.engine.sequence import Sequence
 from worker.jobs.acquire import AcquiredModel, acquire_text
 from worker.jobs.active import ActiveJob
+from worker.jobs.rendering import rendered
 from worker.model.manager import ModelManager
 
 
@@ -43,5 +44,5 @@ class Preparation:
 def _check(job: ActiveJob, params: GenerateParams, acquired: AcquiredModel) -> None:
     """Raise `SLMError` if the engine does not accept the prompt."""
     engine, adapter = acquired.model.engine, acquired.adapter
-    _, prompt_ids = adapter.renderer.render(params.prompt, lambda: job.is_given_up, engine.check_length)
+    _, prompt_ids = rendered(params, adapter.renderer, engine, lambda: job.is_given_up)
     engine.check(Sequence(job.sequence_id, prompt_ids, params.sampling, adapter.id))

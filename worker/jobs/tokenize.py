@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from common.errors import PromptTooLong
-from common.jobs.job import JobState, TokenizeResult
+from common.jobs.job import JobState, TokenizeResult, Wanted
 from common.jobs.prompts import from_wire
 from common.jobs.store import JobStore
 from worker.jobs.acquire import AcquiredModel, acquire_text
@@ -45,6 +45,14 @@ def _tokenize(job: ActiveJob, acquired: AcquiredModel) -> TokenizeResult:
                 param="prompt",
             )
 
+    wants = job.job.params.get("wants", ())
     text, ids = renderer.render(from_wire(job.job.params), lambda: job.is_given_up, check_length)
     check_length(len(ids))
-    return TokenizeResult(text=text, tokens=renderer.tokens(ids), ids=ids, context_length=model.context)
+    return TokenizeResult(
+        text=text,
+        tokens=renderer.tokens(ids),
+        ids=ids,
+        context_length=model.context,
+        names=renderer.names(ids) if Wanted.NAMES in wants else None,
+        about=renderer.about() if Wanted.ABOUT in wants else None,
+    )

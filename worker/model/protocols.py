@@ -56,6 +56,14 @@ class Renderer(Protocol):
         """Return the text of each token; U+FFFD replaces bytes that are not a whole character."""
         ...
 
+    def names(self, ids: Sequence[int]) -> list[str]:
+        """Return the name that each token has in the vocabulary."""
+        ...
+
+    def about(self) -> dict[str, Any]:
+        """Return facts about the tokenizer: its class, special tokens, added tokens, and the chat template."""
+        ...
+
     def check_dataset(self, wanted: DatasetToCheck, is_given_up: IsGivenUp) -> dict[str, Any]:
         """Check a dataset with the tokenizer and template of this model or adapter; return the report.
 

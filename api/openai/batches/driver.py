@@ -18,18 +18,15 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from api.auth.caller import Caller
-from api.fingerprints import Fingerprints
-from api.jobs.choices import GeneratedChoice
 from api.openai import errors
-from api.openai.batches.request import ENDPOINTS, BatchLine, check_lines, read_line, read_request
-from api.openai.endpoint import Json, ResponseHeader
-from api.openai.sampling_body import SamplingBody
+from api.openai.batches.line_routes import LineBody, LineRoute
+from api.openai.batches.request import BatchLine, check_lines, read_line, read_request
 from api.schemas.openai.batches import LineError
 from api.service import JobService, NewJob
 from common.adapters.names import split_version
 from common.adapters.registry import AdapterRegistry
-from common.errors import InternalError, InvalidRequest, JobNotFound, ModelNotFound, NotFound, SLMError
-from common.jobs.job import JobKind, JobRecord
+from common.errors import InternalError, InvalidRequest, JobNotFound, NotFound, SLMError
+from common.jobs.job import JobRecord
 from common.jobs.store import JobOptions
 from common.owners.batches import Batch, BatchStatus, BatchStore
 from common.owners.files import FileStore
@@ -38,6 +35,7 @@ WINDOW = 32  # lines of a batch that are in flight at once: enough to keep a wor
 IDLE_S, BUSY_S = 1.0, 0.2  # pause between two rounds
 LEASE_S = 15.0  # without a round for this long, another process takes over
 
+Json = dict[str, Any]
 log = logging.getLogger(__name__)
 
 
@@ -49,7 +47,7 @@ class BatchDriver:
         files: their input and output files.
         jobs: submits and reads their jobs.
         registry: the models.
-        fingerprints: the fingerprints in the lines' answers.
+        routes: the routes that lines may name, by their paths.
     """
 
     def __init__(
@@ -58,13 +56,13 @@ class BatchDriver:
         files: FileStore,
         jobs: JobService,
         registry: AdapterRegistry,
-        fingerprints: Fingerprints,
+        routes: Mapping[str, LineRoute[Any]],
     ) -> None:
         self._batches = batches
         self._files = files
         self._jobs = jobs
         self._registry = registry
-        self._fingerprints = fingerprints
+        self._routes = routes
         self._name = uuid.uuid4().hex
 
     def start(self) -> None:
@@ -160,18 +158,17 @@ class BatchDriver:
         except SLMError as err:
             if err.retryable:
                 return False
-            self._note_error(batch, number, line, _in_names_of(line, err))
+            self._note_error(batch, number, line, self._in_names_of(line, err))
         else:
             self._batches.note_jobs(batch.id, number, job_ids)
         return True
 
     def _new_jobs(self, batch: Batch, number: int, line: BatchLine) -> list[NewJob]:
-        body = read_request(line)
-        if body.model not in batch.models:
-            raise ModelNotFound(f"There was no model {body.model[:80]!r} when the batch was created.", param="model")
+        body, route = read_request(line), self._routes[line.url]
+        model = route.model(body, batch.models)
         return [
-            NewJob(batch.owner, JobKind.GENERATE, params.to_dict(), _options(batch, number, index, body))
-            for index, params in enumerate(ENDPOINTS[line.url].params(body))
+            NewJob(batch.owner, route.kind, params, _options(batch, f"{number}:{index}", body, model, route.keep_s))
+            for index, params in enumerate(route.params(body))
         ]
 
     def _collect(self, batch: Batch) -> int:
@@ -191,7 +188,7 @@ class BatchDriver:
         try:
             answer = self._answer(line, records)
         except SLMError as err:
-            self._note_error(batch, number, line, _in_names_of(line, err), records[0].id)
+            self._note_error(batch, number, line, self._in_names_of(line, err), records[0].id)
         else:
             result = _result(batch, number, line, 200, answer, records[0].id)
             self._batches.note_result(batch.id, number, result, is_error=False)
@@ -201,14 +198,18 @@ class BatchDriver:
         return read_line(self._batches.line(batch, number) or "")
 
     def _answer(self, line: BatchLine, records: list[JobRecord]) -> Mapping[str, Any]:
-        body, first = read_request(line), records[0]
-        header = ResponseHeader(first.id, first.created_ms // 1000, body.model, self._fingerprints.of(first))
-        choices = [GeneratedChoice.of(record, self._jobs.logged_events(record.id)) for record in records]
-        return ENDPOINTS[line.url].answer(body, header, choices)
+        return self._routes[line.url].answer(read_request(line), records)
 
     def _note_error(self, batch: Batch, number: int, line: BatchLine, err: SLMError, job_id: str = "") -> None:
         result = _result(batch, number, line, err.status, errors.body(err), job_id)
         self._batches.note_result(batch.id, number, result, is_error=True)
+
+    def _in_names_of(self, line: BatchLine, err: SLMError) -> SLMError:
+        """Return the error with the names that the line's request has for the fields."""
+        try:
+            return err.renamed(self._routes[line.url].names_of(read_request(line)))
+        except InvalidRequest as refused:
+            return refused
 
     def _end_early(self, batch: Batch, last: BatchStatus) -> None:
         """Cancel the lines in flight, and end the batch with the results so far."""
@@ -252,23 +253,15 @@ def _owner_of(batch: Batch) -> Caller:
     return Caller(batch.owner, is_admin=False)
 
 
-def _in_names_of(line: BatchLine, err: SLMError) -> SLMError:
-    """Return the error with the names that the line's request has for the fields."""
-    try:
-        return err.renamed(ENDPOINTS[line.url].names_of(read_request(line)))
-    except InvalidRequest as refused:
-        return refused
-
-
-def _options(batch: Batch, number: int, index: int, body: SamplingBody) -> JobOptions:
-    key = f"{batch.id}:{number}:{index}"
+def _options(batch: Batch, part: str, body: LineBody, model: str, keep_s: int | None) -> JobOptions:
     return JobOptions(
         bulk=True,
         ttl_s=body.ttl,
         timeout_s=body.timeout,
-        idempotency_key=key,
+        idempotency_key=f"{batch.id}:{part}",
         fingerprint=batch.id,
-        model=batch.models[body.model],
+        keep_s=keep_s,
+        model=model,
     )
 
 

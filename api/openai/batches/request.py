@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pydantic import Field
 
-from api.openai.chat import CHAT
-from api.openai.completions import COMPLETIONS
-from api.openai.endpoint import Endpoint
-from api.openai.sampling_body import SamplingBody
+from api.openai.batches.line_routes import SCHEMAS, LineBody
 from api.schemas.json_object import json_object
 from api.schemas.openai.batches import LineError
 from api.schemas.parsing import OPENAI, parse
@@ -21,7 +18,6 @@ from common.errors import InvalidRequest
 
 MAX_LINES = 50_000
 MAX_ERRORS = 100  # reported about a rejected file
-ENDPOINTS: dict[str, Endpoint[Any]] = {endpoint.path: endpoint for endpoint in (CHAT, COMPLETIONS)}
 
 _NOT_IN_BATCHES = ("stream", "stream_options", "priority", "on_disconnect", "webhook_url", "conversation")
 
@@ -40,13 +36,13 @@ def read_line(text: str) -> BatchLine:
     return parse(BatchLine, json_object(text.encode()), OPENAI)
 
 
-def read_request(line: BatchLine) -> SamplingBody:
+def read_request(line: BatchLine) -> LineBody:
     """Parse the request in a line that was checked before. Raises `InvalidRequest`."""
-    body: SamplingBody = parse(ENDPOINTS[line.url].schema, line.body, OPENAI)
+    body: Strict = parse(SCHEMAS[line.url], line.body, OPENAI)
     for name in _NOT_IN_BATCHES:
         if name in body.model_fields_set:
             raise InvalidRequest(f"{name} cannot be used in a batch", param=name)
-    return body
+    return cast(LineBody, body)
 
 
 @dataclass(slots=True)

@@ -34,8 +34,9 @@ class BatchBody(Strict):
         description="the id of a file that was uploaded for a batch"
     )
     endpoint: Annotated[
-        Literal["/v1/chat/completions", "/v1/completions"], Meaning("The route that every line of the file names.")
-    ] = Field(description='"/v1/chat/completions" or "/v1/completions"')
+        Literal["/v1/chat/completions", "/v1/completions", "/v1/embeddings"],
+        Meaning("The route that every line of the file names."),
+    ] = Field(description='"/v1/chat/completions", "/v1/completions" or "/v1/embeddings"')
     completion_window: Annotated[
         Literal["24h"], Meaning("Time limit of the batch; requests that are not done by then expire.")
     ] = Field(description='"24h"')

@@ -68,7 +68,8 @@ class ResponseBody(OpenAISampling, ResponseInput, RequestOptions):
     def _can_be_found_again(self) -> ResponseBody:
         if self.background and not self.store:
             raise InvalidRequest(
-                "store must be true if background is true; otherwise the response could not be found", param="store"
+                "background can only be used when `store` is true; otherwise the response could not be found",
+                param="store",
             )
         return self
 

@@ -70,7 +70,7 @@ def cancel(response_id: str) -> Response:
     begin_work()
     record = _find(response_id)
     if not _is_background(record):
-        raise InvalidRequest("Only a response with background: true can be cancelled.", param="response_id")
+        raise InvalidRequest("Cannot cancel a synchronous response.", param="response_id")  # OpenAI's words
     _end(record)
     return jsonify(_object(record))
 
@@ -145,7 +145,7 @@ def _stay(body: ResponseBody, new: NewJob) -> Response:
 
 def _find(response_id: str, param: str = "response_id") -> JobRecord:
     """Return the response's job. Raises `NotFound`, also if the response is not stored or the job is not a response."""
-    missing = NotFound(f"There is no response {response_id[:60]!r}.", param=param)
+    missing = NotFound(f"Response with id {response_id[:60]!r} not found.", param=param)  # OpenAI's words
     if not response_id.startswith(ID_PREFIX):
         raise missing
     try:

@@ -142,4 +142,4 @@ class MessagesBody(CountTokensBody):
             stop=() if use.must_call else tuple(filter(None, self.stop_sequences)),
             grammar=use.grammar,
         )
-        return GenerateParams(self._prompt(use), sampling)
+        return GenerateParams(self._prompt(use), sampling, tells_prompt_ids=self.stream)

@@ -14,6 +14,7 @@ from slm_client.chat import ChatAnswer, ToolCall
 from slm_client.client import SLMClient
 from slm_client.conversation import Conversation, Message
 from slm_client.errors import ApiError, BadAnswer, ConnectionLost, SLMClientError
+from slm_client.feedback import Feedback, FeedbackPage
 from slm_client.frame import Finished, Frame, Queued, Status, Text
 from slm_client.job import Job, JobStatus
 from slm_client.model import Model
@@ -32,6 +33,8 @@ __all__ = [
     "ChatAnswer",
     "ConnectionLost",
     "Conversation",
+    "Feedback",
+    "FeedbackPage",
     "Finished",
     "Frame",
     "GenerateOptions",

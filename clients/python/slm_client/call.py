@@ -89,6 +89,31 @@ def cancel(job_id: str) -> Call:
     return Call("DELETE", _job(job_id))
 
 
+def give_feedback(job_id: str, judgement: Mapping[str, Any]) -> Call:
+    """Say what you think of an answer; replaces what you said before."""
+    return Call("POST", _feedback(job_id), judgement)
+
+
+def feedback(job_id: str) -> Call:
+    """Get the feedback on a job."""
+    return Call("GET", _feedback(job_id))
+
+
+def delete_feedback(job_id: str) -> Call:
+    """Delete the feedback on a job."""
+    return Call("DELETE", _feedback(job_id))
+
+
+def feedback_page(wanted: Mapping[str, Any]) -> Call:
+    """List feedback."""
+    return Call("GET", f"/slm/feedback?{urlencode(wanted, doseq=True)}")
+
+
+def feedback_dataset(wanted: Mapping[str, Any]) -> Call:
+    """Make a dataset of feedback."""
+    return Call("POST", "/slm/feedback/dataset", wanted, is_safe=False)
+
+
 def models() -> Call:
     """Get everything that a request can name."""
     return Call("GET", "/slm/models")
@@ -225,6 +250,10 @@ def _alias(alias: str) -> str:
 
 def _job(job_id: str) -> str:
     return f"/slm/jobs/{quote(job_id, safe='')}"
+
+
+def _feedback(job_id: str) -> str:
+    return f"{_job(job_id)}/feedback"
 
 
 def _post(path: str, body: Mapping[str, Any], key: str | None, *, read_s: float = ANSWER_S) -> Call:

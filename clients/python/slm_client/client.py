@@ -19,6 +19,7 @@ from slm_client.conversation import Conversation, Message
 from slm_client.cursor import StreamCursor
 from slm_client.embedding import vectors
 from slm_client.errors import SLMClientError, error_from_response
+from slm_client.feedback import Feedback, FeedbackPage
 from slm_client.job import Job, JobStatus
 from slm_client.model import Model
 from slm_client.options import GenerateOptions
@@ -129,6 +130,26 @@ class SLMClient:
     def cancel(self, job_id: str) -> JobStatus:
         """Cancel a job and return its status; RUNNING means that it will end at its next token."""
         return connection.read(self._send(call.cancel(job_id)), Job.from_body).status
+
+    def give_feedback(self, job_id: str, **judgement: Any) -> Feedback:
+        """Keep what you think of an answer, in place of what you said before: `rating`, `correction`, `tags`."""
+        return connection.read(self._send(call.give_feedback(job_id, judgement)), Feedback.from_body)
+
+    def feedback(self, job_id: str) -> Feedback:
+        """Return the feedback on a job."""
+        return connection.read(self._send(call.feedback(job_id)), Feedback.from_body)
+
+    def delete_feedback(self, job_id: str) -> None:
+        """Delete the feedback on a job."""
+        self._send(call.delete_feedback(job_id))
+
+    def feedback_page(self, **wanted: Any) -> FeedbackPage:
+        """Return a page of the feedback on your jobs: `rating`, `tags`, `model`, `since`, `until`, `limit`, `after`."""
+        return connection.read(self._send(call.feedback_page(wanted)), FeedbackPage.from_body)
+
+    def feedback_dataset(self, **wanted: Any) -> Mapping[str, Any]:
+        """Make a dataset of feedback, a file for `train`: `kind` ("pairs", "preferences"), and as `feedback_page`."""
+        return connection.read(self._send(call.feedback_dataset(wanted)), dict)
 
     def models(self) -> list[Model]:
         """Return everything that a request can name."""

@@ -17,7 +17,8 @@ export interface RequestOptions {
   /** A body to send unchanged. */
   body?: BodyInit;
   headers?: Record<string, string>;
-  query?: Record<string, string | number | boolean | undefined>;
+  /** A list is sent as the same name several times. */
+  query?: Record<string, string | number | boolean | string[] | undefined>;
   signal?: AbortSignal | undefined;
   /** Replaces `fetch` for this request. */
   fetch?: typeof fetch | undefined;
@@ -70,6 +71,8 @@ export class Http {
 
 function queryOf(query: RequestOptions["query"] = {}): string {
   const params = new URLSearchParams();
-  for (const [name, value] of Object.entries(query)) if (value !== undefined) params.set(name, String(value));
+  for (const [name, value] of Object.entries(query)) {
+    for (const one of Array.isArray(value) ? value : [value]) if (one !== undefined) params.append(name, String(one));
+  }
   return params.size ? `?${params}` : "";
 }

@@ -1,6 +1,6 @@
 import { type Followed, type FollowOptions, followJob } from "./follow.js";
 import type { Http } from "./http.js";
-import type { Accepted, DeadLetter, Feedback, FeedbackDataset, FeedbackDatasetRequest, FeedbackRequest, Job, JobState, JobSummary } from "./types.js";
+import type { Accepted, DeadLetter, Feedback, FeedbackDataset, FeedbackDatasetRequest, FeedbackPage, FeedbackQuery, FeedbackRequest, Job, JobState, JobSummary } from "./types.js";
 
 /** Shows, follows and cancels jobs of any kind, and keeps feedback on answers. */
 export class Jobs {
@@ -54,6 +54,11 @@ export class Jobs {
 
   async deleteFeedback(id: string): Promise<void> {
     await this.#http.json("DELETE", path(id, "/feedback"));
+  }
+
+  /** A page of the feedback on your jobs, the latest change first; an admin's, on everybody's. */
+  listFeedback(wanted: FeedbackQuery = {}): Promise<FeedbackPage> {
+    return this.#http.json("GET", "/slm/feedback", { query: { ...wanted } });
   }
 
   /** Make a dataset of feedback, stored as a file. */

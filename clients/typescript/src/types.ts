@@ -387,6 +387,25 @@ export interface Feedback {
   updated_at: string;
 }
 
+export interface FeedbackQuery {
+  rating?: "up" | "down";
+  tags?: string[];
+  model?: string;
+  since?: string;
+  until?: string;
+  owner?: string;
+  limit?: number;
+  /** The `last_id` of the previous page. */
+  after?: string;
+}
+
+export interface FeedbackPage {
+  feedback: Feedback[];
+  last_id: string | null;
+  /** A page may be short although more follow. */
+  has_more: boolean;
+}
+
 export interface FeedbackDatasetRequest {
   kind?: "pairs" | "preferences";
   tags?: string[];

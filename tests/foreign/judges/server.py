@@ -32,7 +32,7 @@ def running(folder: Path) -> Iterator[str]:
         process = subprocess.Popen(
             [sys.executable, str(ROOT / "start_slm_api.py"), "--port", str(port)],
             cwd=ROOT,
-            env=os.environ | {"SLM_DATA_DIR": str(data), "SLM_TRAINER": "false"},
+            env=os.environ | {"SLM_DATA_DIR": str(data), "SLM_TRAINER": "false", "SLM_CORS_ORIGINS": "localhost"},
             stdout=log,
             stderr=subprocess.STDOUT,
         )

@@ -222,7 +222,9 @@ def test_accepted_bodies_are_valid_in_the_reference(document: Json) -> None:
     [
         ("ChatBody", {"messages": [{"role": "user", "content": []}]}),
         ("ChatBody", {"messages": [{"role": "user", "content": [{"type": "text", "text": "a", "x": 1}]}]}),
-        ("ChatBody", {"messages": [{"role": "user", "content": "a", "x": 1}]}),
+        ("ChatBody", {"messages": [{"role": "user", "content": "a", "audio": {}}]}),
+        ("ChatBody", {"messages": [{"role": "user", "content": "a", "a b": 1}]}),
+        ("ChatBody", {"messages": [{"role": "a b", "content": "a"}]}),
         ("ChatBody", {"response_format": {"type": "json_schema"}}),
         ("ChatBody", {"response_format": {"type": "text", "json_schema": {"schema": {}}}}),
         ("ResponseBody", {"text": {"format": {"type": "json_schema", "schema": {}}}}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ from api.openai.chat import ChatBody
 from api.schemas.vllm import VllmTokenizeBody
 from common.fleet import WorkerState
 from common.jobs.prompts import Conversation, Ending, RawText, from_wire, to_wire
-from tests.api_in_process import Api
+from tests.api_in_process import MODEL, Api
+from tests.scripted_worker import ABOUT, Play
 from tests.unit.api.conftest import StartApi
 
 HI = [{"role": "user", "content": "Hi"}]
@@ -31,13 +33,41 @@ def test_a_text_becomes_tokens_and_a_text_again(shared_api: Api) -> None:
     tokens = shared_api.client.post("/tokenize", json={"model": "default", "prompt": "Hi"})
     assert tokens.json == {"count": 2, "max_model_len": 2048, "tokens": [72, 105], "token_strs": None}
     assert tokens.headers["X-Model"] == "cuda_lora_out@1"
-    assert shared_api.client.post("/detokenize", json={"tokens": [72, 105]}).json == {"prompt": "Hi"}
+    assert shared_api.client.post("/detokenize", json={"model": MODEL, "tokens": [72, 105]}).json == {"prompt": "Hi"}
 
 
 def test_a_chat_and_the_texts_of_its_tokens(shared_api: Api) -> None:
     answer = shared_api.client.post("/tokenize", json={"messages": HI, "return_token_strs": True}).json
     assert answer["count"] == len(answer["tokens"]) == len(answer["token_strs"])
-    assert "Hi" in "".join(answer["token_strs"])
+    assert "<H><i>" in "".join(answer["token_strs"])
+
+
+def test_facts_about_the_tokenizer(shared_api: Api) -> None:
+    assert shared_api.client.get("/tokenizer_info").json == {**ABOUT, "model_max_length": 2048}
+
+
+def test_the_load_counts_waiting_and_running_generations(start_api: StartApi) -> None:
+    found: list[object] = []
+
+    def script(play: Play) -> None:
+        found.append(api.client.get("/load").json)
+        play.end("ok")
+
+    api = start_api(script)
+    assert api.client.get("/load").json == {"server_load": 0}
+    api.client.post("/slm/generate", json={"prompt": "Hi"})
+    assert found == [{"server_load": 1}]
+
+
+def test_one_route_for_three(start_api: StartApi) -> None:
+    api = start_api(lambda play: play.end("ok"))
+    api.worker.serve_embeddings()
+    invoke = partial(api.client.post, "/invocations")
+    assert invoke(json={"messages": HI}).json["choices"][0]["message"]["content"] == "ok"
+    assert invoke(json={"prompt": "Hi"}).json["choices"][0]["text"] == "ok"
+    assert invoke(json={"input": "Hi"}).json["data"][0]["object"] == "embedding"
+    assert invoke(json={"messages": HI, "stream": True}).mimetype == "text/event-stream"
+    assert invoke(json={}).json["error"]["param"] == "messages"
 
 
 def test_the_form_of_the_prompt_reaches_the_worker() -> None:

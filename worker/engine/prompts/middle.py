@@ -14,35 +14,41 @@ _FORMS = (  # the names of the tokens before the text's beginning, before its en
     ("\u2581<PRE>", "\u2581<SUF>", "\u2581<MID>"),  # Code Llama
     ("<|code_prefix|>", "<|code_suffix|>", "<|code_middle|>"),  # GLM
 )
+_SUFFIX_FIRST = ("[SUFFIX]", "[PREFIX]")  # Mistral's: the end comes before the beginning, which the answer continues
 _ENDS = ("<|endoftext|>", "<|fim_pad|>", "<|file_sep|>", "<|file_separator|>", "\u2581<EOT>")
 
 
 @dataclass(frozen=True, slots=True)
 class MiddleForm:
-    """The three tokens and their names, in the order of `_FORMS`. The tokens `end_ids` end such an answer."""
+    """The tokens and their names: three in the order of `_FORMS`, or two in that of `_SUFFIX_FIRST`.
 
-    names: tuple[str, str, str]
-    ids: tuple[int, int, int]
+    The tokens `end_ids` end such an answer.
+    """
+
+    names: tuple[str, ...]
+    ids: tuple[int, ...]
     end_ids: tuple[int, ...]
 
     def text(self, before: str, after: str) -> str:
         """Return the prompt's text."""
-        first, second, third = self.names
-        return f"{first}{before}{second}{after}{third}"
+        first, second, *third = self.names
+        parts = (before, after) if third else (after, before)
+        return "".join([first, parts[0], second, parts[1], *third])
 
     def token_ids(self, before: Sequence[int], after: Sequence[int]) -> list[int]:
         """Return the prompt's tokens, without those that the tokenizer adds to every text."""
-        first, second, third = self.ids
-        return [first, *before, second, *after, third]
+        first, second, *third = self.ids
+        parts = (before, after) if third else (after, before)
+        return [first, *parts[0], second, *parts[1], *third]
 
 
 def middle_form(tokenizer: Any) -> MiddleForm | None:
     """Return the form of a model's tokenizer; None if it has no such tokens."""
-    for names in _FORMS:
-        first, second, third = _token_ids(tokenizer, names)
-        if first is not None and second is not None and third is not None:
+    for names in (*_FORMS, _SUFFIX_FIRST):
+        ids = [token_id for token_id in _token_ids(tokenizer, names) if token_id is not None]
+        if len(ids) == len(names):
             ends = [end for end in _token_ids(tokenizer, _ENDS) if end is not None]
-            return MiddleForm(names, (first, second, third), tuple(ends))
+            return MiddleForm(names, tuple(ids), tuple(ends))
     return None
 
 

@@ -171,6 +171,28 @@ class PromptRenderer:
         """Return the text of each token; U+FFFD replaces bytes that are not a whole character."""
         return [self.parts.token_bytes.of(token_id).decode(errors="replace") for token_id in ids]
 
+    def names(self, ids: Sequence[int]) -> list[str]:
+        """Return the name that each token has in the vocabulary."""
+        return [name or "" for name in self._tokenizer.convert_ids_to_tokens(list(ids))]
+
+    def about(self) -> dict[str, Any]:
+        """Return facts about the tokenizer, under the names in `tokenizer_config.json`."""
+        special = {
+            name: str(token)
+            for name, token in self._tokenizer.special_tokens_map.items()
+            if not isinstance(token, list)
+        }
+        added = self._tokenizer.added_tokens_decoder.items()
+        return {
+            "tokenizer_class": type(self._tokenizer).__name__,
+            **special,
+            "chat_template": self.template,
+            "vocab_size": len(self._tokenizer),
+            "added_tokens_decoder": {
+                str(token_id): {"content": token.content, "special": token.special} for token_id, token in added
+            },
+        }
+
     def check_dataset(self, wanted: DatasetToCheck, is_given_up: IsGivenUp = never) -> dict[str, Any]:
         """Check a dataset with this tokenizer and template, which replace those of `wanted`.
 

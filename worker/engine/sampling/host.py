@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import SLMError
-from common.jobs.sampling import MAX_LOGPROBS
 from worker.engine.sampling.plans import Plan, plans_for, takes_most_probable
 from worker.engine.sampling.processors import LogitsProcessor
-from worker.engine.sampling.scored_tokens import NO_TOKEN, samples_of, scored_tokens
+from worker.engine.sampling.scored_tokens import NO_TOKEN, Scoring, samples_of, scored_tokens
 from worker.engine.sampling.settings import MIN_TEMPERATURE, RandomSampling
 from worker.engine.sequence import SampledToken, Sequence
 
@@ -40,7 +39,8 @@ class HostSampler:
     def score(self, logits: Floats, token_ids: list[int], num_top: int) -> list[SampledToken]:
         """As `Sampler.score`."""
         with np.errstate(all="ignore"):
-            return scored_tokens(token_ids, *_score(logits, np.array(token_ids)), nums=[num_top] * len(token_ids))
+            scorings = [Scoring(num_top)] * len(token_ids)
+            return scored_tokens(token_ids, *_score(logits, np.array(token_ids), scorings), scorings=scorings)
 
 
 def _choose(logits: Floats, plans: list[Plan], errors: dict[int, SLMError]) -> list[SampledToken | SLMError]:
@@ -53,10 +53,10 @@ def _choose(logits: Floats, plans: list[Plan], errors: dict[int, SLMError]) -> l
     tokens = _pick(processed, [plan.sampling for plan in plans])
     if processors:  # they may have hidden logits that are not finite
         tokens[~np.isfinite(logits.max(axis=-1))] = NO_TOKEN
-    nums = {row: plan.num_logprobs for row, plan in enumerate(plans) if plan.num_logprobs is not None}
-    rows = list(nums)
-    scores = _score(logits[rows], tokens[rows].clip(min=0)) if rows else ()
-    return samples_of(tokens.tolist(), errors=errors, nums=nums, scores=scores)
+    scorings = {row: plan.scoring for row, plan in enumerate(plans) if plan.scoring is not None}
+    rows = list(scorings)
+    scores = _score(logits[rows], tokens[rows].clip(min=0), list(scorings.values())) if rows else ()
+    return samples_of(tokens.tolist(), errors=errors, scorings=scorings, scores=scores)
 
 
 def _process(logits: Floats, processor: LogitsProcessor) -> None:
@@ -169,10 +169,19 @@ def _descending(logits: Floats, ids: NDArray[np.int64], count: int) -> NDArray[n
     return ids[np.lexsort((ids, -values))]
 
 
-def _score(logits: Floats, tokens: NDArray[np.int64]) -> tuple[list[float], list[list[int]], list[list[float]]]:
+def _score(
+    logits: Floats, tokens: NDArray[np.int64], scorings: list[Scoring]
+) -> tuple[list[float], list[list[int]], list[list[float]]]:
     """Return what `log_probabilities.score` does, as lists."""
     best = logits.max(axis=-1, keepdims=True)
     scale = best + np.log(np.exp(logits - best).sum(axis=-1, keepdims=True))
-    ids = np.stack([_topk(row, MAX_LOGPROBS) for row in logits])
+    ids = [_scored_ids(row, scoring) for row, scoring in zip(logits, scorings, strict=True)]
     chosen = np.take_along_axis(logits, tokens[:, None], axis=-1) - scale
-    return chosen[:, 0].tolist(), ids.tolist(), (np.take_along_axis(logits, ids, axis=-1) - scale).tolist()
+    best = [row[found] - offset for row, found, offset in zip(logits, ids, scale, strict=True)]
+    return chosen[:, 0].tolist(), [one.tolist() for one in ids], [one.tolist() for one in best]
+
+
+def _scored_ids(logits: Floats, scoring: Scoring) -> NDArray[np.int64]:
+    if scoring.token_ids:
+        return np.array(scoring.token_ids)
+    return _topk(logits, scoring.count(len(logits)))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from common.errors import InternalError, SLMError
 from worker.engine.sampling.processors import LogitsProcessor, needs_processor, processor_for
+from worker.engine.sampling.scored_tokens import Scoring
 from worker.engine.sampling.settings import RandomSampling, random_at
 from worker.engine.sequence import Sequence
 
@@ -19,10 +20,10 @@ class Plan:
 
     processor: LogitsProcessor | None
     sampling: RandomSampling | None  # None: the most probable token
-    num_logprobs: int | None  # None: no log probabilities
+    scoring: Scoring | None  # None: no log probabilities
 
 
-MOST_PROBABLE = Plan(processor=None, sampling=None, num_logprobs=None)
+MOST_PROBABLE = Plan(processor=None, sampling=None, scoring=None)
 
 
 def takes_most_probable(sequence: Sequence, num_drafts: int) -> bool:
@@ -51,13 +52,18 @@ def _plan(sequence: Sequence, num_drafts: int, vocab_size: int) -> Plan | SLMErr
             if needs_processor(sequence, num_drafts)
             else None,
             sampling=None if sequence.params.is_greedy else _random_sampling(sequence, num_drafts),
-            num_logprobs=sequence.params.logprobs,
+            scoring=_scoring(sequence),
         )
     except SLMError as error:
         return error
     except Exception:
         logger.exception("Sequence %s cannot be sampled.", sequence.sequence_id)
         return InternalError("The sampling parameters cannot be used.")
+
+
+def _scoring(sequence: Sequence) -> Scoring | None:
+    params = sequence.params
+    return None if params.logprobs is None else Scoring(params.logprobs, params.logprob_token_ids)
 
 
 def _random_sampling(sequence: Sequence, num_drafts: int) -> RandomSampling:

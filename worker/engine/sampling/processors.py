@@ -6,12 +6,12 @@ the bias, and the forbidden tokens: end tokens before `min_new_tokens`, and toke
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.engine.grammar.constraint import TokenConstraint
 from worker.engine.output.stopping import end_token_ids
 from worker.engine.sequence import Sequence
 
@@ -38,6 +38,7 @@ def needs_processor(sequence: Sequence, num_drafts: int = 0) -> bool:
     return (
         params.is_penalised
         or bool(params.logit_bias)
+        or bool(params.allowed_token_ids)
         or sequence.next_index + num_drafts < params.min_new_tokens
         or sequence.constraint is not None
     )
@@ -51,10 +52,9 @@ def processor_for(sequence: Sequence, vocab_size: int, num_drafts: int = 0) -> L
     if sequence.next_index + num_drafts < params.min_new_tokens:
         # A tokenizer may have end tokens that its model does not have.
         forbidden_ids = sorted(end_id for end_id in end_token_ids(sequence) if end_id < vocab_size)
-    mask = None
-    if sequence.constraint is not None:
-        mask = _mask(sequence.constraint, vocab_size, num_drafts)
-        forbidden_ids = forbidden_ids if _is_free(mask, forbidden_ids) else []
+    mask = _mask(sequence, vocab_size, num_drafts)
+    if mask is not None and not _is_free(mask, forbidden_ids):
+        forbidden_ids = []
     return LogitsProcessor(
         seen_ids=seen_ids,
         repetition_penalty=float(params.repetition_penalty),
@@ -74,15 +74,26 @@ def _penalties(sequence: Sequence) -> tuple[NDArray[np.int64], NDArray[np.float6
     return np.array(history.ids), params.frequency_penalty * counts + params.presence_penalty * (counts > 0)
 
 
-def _mask(constraint: TokenConstraint, vocab_size: int, num_drafts: int) -> NDArray[np.int32]:
-    """Return the tokens that the constraint allows after its first `num_drafts` draft tokens."""
+def _mask(sequence: Sequence, vocab_size: int, num_drafts: int) -> NDArray[np.int32] | None:
+    """Return the tokens that may follow after the first `num_drafts` draft tokens; None if all may."""
+    if sequence.constraint is None and not sequence.params.allowed_token_ids:
+        return None
     mask = np.zeros(-(-vocab_size // _WORD), np.int32)
-    constraint.allowed(mask, num_drafts)
+    if sequence.constraint is not None:
+        sequence.constraint.allowed(mask, num_drafts)
+    else:
+        _mark(mask, sequence.params.allowed_token_ids)
     return mask
 
 
+def _mark(mask: NDArray[np.int32], token_ids: Iterable[int]) -> None:
+    bits = mask.view(np.uint8)
+    for token_id in token_ids:
+        bits[token_id // _BYTE] |= np.uint8(1 << token_id % _BYTE)
+
+
 def _is_free(mask: NDArray[np.int32], forbidden_ids: list[int]) -> bool:
-    """Return whether the mask allows other tokens, too. If not, the constraint takes precedence."""
+    """Return whether the mask allows other tokens, too. If not, it takes precedence."""
     bits = mask.view(np.uint8).copy()
     for token_id in forbidden_ids:
         bits[token_id // _BYTE] &= ~np.uint8(1 << token_id % _BYTE)

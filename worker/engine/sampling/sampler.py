@@ -16,7 +16,7 @@ from worker.engine.sampling.logits_processors import apply_processors
 from worker.engine.sampling.plans import Plan, plans_for, takes_most_probable
 from worker.engine.sampling.random_sampling import draw, take_rows
 from worker.engine.sampling.samples import Samples
-from worker.engine.sampling.scored_tokens import NO_TOKEN, scored_tokens
+from worker.engine.sampling.scored_tokens import NO_TOKEN, Scoring, scored_tokens
 from worker.engine.sampling.settings import RandomSampling
 from worker.engine.sampling.topk import row_max
 from worker.engine.sequence import SampledToken, Sequence
@@ -62,8 +62,10 @@ class Sampler:
         """
         with device_errors():
             tokens = to_device(torch.tensor(token_ids), logits.device)
-            chosen, ids, best = (tensor.tolist() for tensor in score(logits.float(), tokens))
-        return scored_tokens(token_ids, chosen, ids, best, nums=[num_top] * len(token_ids))
+            scoring = Scoring(num_top)
+            scores = score(logits.float(), tokens, scoring.count(logits.shape[-1]))
+            chosen, ids, best = (tensor.tolist() for tensor in scores)
+        return scored_tokens(token_ids, chosen, ids, best, scorings=[scoring] * len(token_ids))
 
     def _start(self, logits: Tensor, rows: list[tuple[Sequence, int]]) -> Samples:
         if all(takes_most_probable(sequence, num_drafts) for sequence, num_drafts in rows):
@@ -83,9 +85,15 @@ def _choose(logits: Tensor, plans: list[Plan], errors: dict[int, SLMError]) -> S
     tokens = _pick(apply_processors(logits, processors), [plan.sampling for plan in plans])
     if processors:  # they may have hidden logits that are not finite
         tokens = tokens.masked_fill(~logits.amax(dim=-1).isfinite(), NO_TOKEN)
-    nums = {row: plan.num_logprobs for row, plan in enumerate(plans) if plan.num_logprobs is not None}
-    scores = score(take_rows(logits, list(nums)), take_rows(tokens, list(nums)).clamp(min=0)) if nums else None
-    return Samples(tokens, errors=errors, nums=nums, scores=scores)
+    scorings = {row: plan.scoring for row, plan in enumerate(plans) if plan.scoring is not None}
+    rows = list(scorings)
+    scores = score(take_rows(logits, rows), take_rows(tokens, rows).clamp(min=0)) if rows else None
+    special = {
+        row: score(logits[row][None], tokens[row][None].clamp(min=0), one.count(logits.shape[-1]), one.token_ids)
+        for row, one in scorings.items()
+        if not one.is_usual
+    }
+    return Samples(tokens, errors=errors, scorings=scorings, scores=scores, special=special)
 
 
 def _pick(logits: Tensor, samplings: list[RandomSampling | None]) -> Tensor:

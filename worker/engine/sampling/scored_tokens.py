@@ -4,19 +4,41 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from common.errors import InternalError, SLMError
+from common.jobs.sampling import ALL_TOKENS, MAX_LOGPROBS
 from worker.engine.sequence import SampledToken
 
 NO_TOKEN = -1  # for a row without usable logits
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """Which alternatives are returned with a token: the `num` most probable ones, or those in `token_ids`, if any."""
+
+    num: int
+    token_ids: tuple[int, ...] = ()
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether `MAX_LOGPROBS` of the most probable tokens suffice."""
+        return not self.token_ids and self.num != ALL_TOKENS and self.num <= MAX_LOGPROBS
+
+    def count(self, vocab_size: int) -> int:
+        """Return how many of the most probable tokens to find.
+
+        At least `MAX_LOGPROBS`, so that the order of ties does not depend on `num`.
+        """
+        return vocab_size if self.num == ALL_TOKENS else min(max(self.num, MAX_LOGPROBS), vocab_size)
 
 
 def samples_of(
     tokens: list[int],
     *,
     errors: Mapping[int, SLMError] | None = None,
-    nums: Mapping[int, int] | None = None,
+    scorings: Mapping[int, Scoring] | None = None,
     scores: Sequence[Any] = (),
 ) -> list[SampledToken | SLMError]:
     """Return one entry per row: the token, or an error that ends only its sequence.
@@ -24,13 +46,13 @@ def samples_of(
     Args:
         tokens: NO_TOKEN for a row without usable logits.
         errors: by row, replace the tokens.
-        nums: by row, ascending: how many alternatives to return.
-        scores: the lists of `log_probabilities.Scores`, of the rows in `nums`.
+        scorings: by row, ascending: which alternatives to return.
+        scores: the lists of `log_probabilities.Scores`, of the rows in `scorings`.
     """
     chosen = [SampledToken(token) for token in tokens]
-    if nums:
-        scored = scored_tokens([tokens[row] for row in nums], *scores, nums=list(nums.values()))
-        for row, sample in zip(nums, scored, strict=True):
+    if scorings:
+        scored = scored_tokens([tokens[row] for row in scorings], *scores, scorings=list(scorings.values()))
+        for row, sample in zip(scorings, scored, strict=True):
             chosen[row] = sample
     samples: list[SampledToken | SLMError] = [
         # NaN, or all tokens are forbidden.
@@ -43,24 +65,30 @@ def samples_of(
 
 
 def scored_tokens(
-    tokens: list[int], chosen: list[float], ids: list[list[int]], best: list[list[float]], *, nums: list[int]
+    tokens: list[int], chosen: list[float], ids: list[list[int]], best: list[list[float]], *, scorings: list[Scoring]
 ) -> list[SampledToken]:
-    """Return the chosen tokens with their log probabilities and those of the most probable tokens.
+    """Return the chosen tokens with their log probabilities and those of their alternatives.
 
     Args:
         tokens: the chosen tokens.
         chosen: as in `log_probabilities.Scores`.
-        ids: as in `log_probabilities.Scores`.
-        best: as in `log_probabilities.Scores`.
-        nums: how many alternatives to return for each row; at most `MAX_LOGPROBS`.
+        ids: as in `log_probabilities.Scores`, maybe more for some rows than for others.
+        best: the log probabilities of `ids`.
+        scorings: which alternatives to return for each row.
     """
     return [
-        SampledToken(token, logprob, _top(top_ids[:num], top_logprobs[:num]))
-        for token, logprob, top_ids, top_logprobs, num in zip(tokens, chosen, ids, best, nums, strict=True)
+        SampledToken(token, logprob, _alternatives((token, logprob), row_ids, row_logprobs, scoring))
+        for token, logprob, row_ids, row_logprobs, scoring in zip(tokens, chosen, ids, best, scorings, strict=True)
     ]
 
 
-def _top(ids: list[int], logprobs: list[float]) -> tuple[tuple[int, float], ...]:
+def _alternatives(
+    chosen: tuple[int, float], ids: list[int], logprobs: list[float], scoring: Scoring
+) -> tuple[tuple[int, float], ...]:
     """Return the pairs without tokens of probability 0, which have no finite logarithm."""
-    pairs = zip(ids, logprobs, strict=True)
+    pairs = list(zip(ids, logprobs, strict=True))
+    if scoring.token_ids:
+        pairs += [] if chosen[0] in ids else [chosen]
+    elif scoring.num != ALL_TOKENS:
+        pairs = pairs[: scoring.num]
     return tuple((token_id, logprob) for token_id, logprob in pairs if math.isfinite(logprob))

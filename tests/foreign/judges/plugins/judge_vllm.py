@@ -1,7 +1,8 @@
 """vLLM's tests with a server that runs already; loaded before their own modules.
 
 They import parts of vLLM, torch and others, which are not installed: a stand-in replaces each. Tests of those parts,
-without a server, are not run.
+without a server, are not run. What their servers are started with, as far as a request can ask for it, goes with each
+request, and a seed.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
 
+import anthropic
+import openai
 import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -24,6 +27,7 @@ ABSENT = {"vllm", "torch", "fastapi", "starlette", "transformers", "openai_harmo
 URL = os.environ["JUDGE_URL"]
 FOLDER = Path(os.environ["JUDGE_TOKENIZER"])
 TIMEOUT_S = 300
+SEED = {"seed": 0}  # so that the small model says the same in every run
 
 
 class _Part(types.ModuleType):
@@ -117,8 +121,10 @@ class RemoteOpenAIServer:
     DUMMY_API_KEY = "none"
     uds = None
 
-    def __init__(self, *_: Any, **__: Any) -> None:
+    def __init__(self, _model: str = "", args: Sequence[str] = (), **_: Any) -> None:
         self.host, self.port = "127.0.0.1", int(URL.rpartition(":")[2])
+        as_ids = {"return_tokens_as_token_ids": True} if "--return-tokens-as-token-ids" in args else {}
+        self._more = SEED | as_ids
 
     def __enter__(self) -> RemoteOpenAIServer:
         return self
@@ -134,28 +140,30 @@ class RemoteOpenAIServer:
         return "/".join((URL, *parts))
 
     def get_client(self, **options: Any) -> Any:
-        return _openai("OpenAI", options)
+        return _client(openai.OpenAI, f"{URL}/v1", options, self._more)
 
     def get_async_client(self, **options: Any) -> Any:
-        return _openai("AsyncOpenAI", options)
+        return _client(openai.AsyncOpenAI, f"{URL}/v1", options, self._more)
 
     def get_client_anthropic(self, **options: Any) -> Any:
-        return _anthropic("Anthropic", options)
+        return _client(anthropic.Anthropic, URL, options, {})
 
     def get_async_client_anthropic(self, **options: Any) -> Any:
-        return _anthropic("AsyncAnthropic", options)
+        return _client(anthropic.AsyncAnthropic, URL, options, {})
 
 
-def _openai(name: str, options: dict[str, Any]) -> Any:
-    import openai
+def _client(kind: Any, url: str, options: dict[str, Any], more: dict[str, Any]) -> Any:
+    """Return a client that sends `more` with each request that generates, unless the test sets it."""
+    client = kind(**{"base_url": url, "api_key": "none", "timeout": TIMEOUT_S} | options)
+    build = client._build_request
 
-    return getattr(openai, name)(**{"base_url": f"{URL}/v1", "api_key": "none", "timeout": TIMEOUT_S} | options)
+    def build_request(asked: Any, **named: Any) -> Any:
+        if asked.url.endswith(("/completions", "/responses")) and isinstance(asked.json_data, dict):
+            asked.json_data = more | asked.json_data
+        return build(asked, **named)
 
-
-def _anthropic(name: str, options: dict[str, Any]) -> Any:
-    import anthropic
-
-    return getattr(anthropic, name)(**{"base_url": URL, "api_key": "none", "timeout": TIMEOUT_S} | options)
+    client._build_request = build_request
+    return client
 
 
 class ModelConfig:

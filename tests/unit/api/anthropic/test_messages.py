@@ -46,6 +46,17 @@ def test_a_message(api: Api) -> None:
     assert answer.json["id"] == f"msg_{answer.headers['X-Job-Id']}"
 
 
+def test_a_stream_begins_with_the_number_of_the_prompts_tokens(start_api: StartApi) -> None:
+    def script(play: Play) -> None:
+        play.status("Model loaded")
+        play.status("Generating response...", prompt_ids=[5, 6, 7])
+        play.end("ok", cached_tokens=2)
+
+    first, *_, last, _ = events_of(create(start_api(script), stream=True))
+    assert (first["type"], first["message"]["usage"]["input_tokens"]) == ("message_start", 3)
+    assert last["usage"]["cache_read_input_tokens"] == 2
+
+
 def test_its_events(api: Api) -> None:
     events = events_of(create(api, stream=True))
     assert [event["type"] for event in events] == [

@@ -44,6 +44,25 @@ def test_a_page_of_an_allowed_origin_may_ask_and_read_what_it_needs(start_api: S
     assert "Access-Control-Allow-Credentials" not in answer.headers
 
 
+@pytest.mark.parametrize(
+    ("origin", "is_allowed"),
+    [
+        pytest.param("http://localhost:5173", True, id="a port"),
+        pytest.param("http://127.0.0.1", True, id="address"),
+        pytest.param("http://[::1]:3000", True, id="IPv6"),
+        pytest.param("http://localhost.evil.com", False, id="a longer name"),
+        pytest.param("http://evil.com", False, id="another site"),
+        pytest.param("http://[::1", False, id="no address"),
+        pytest.param("null", False, id="a file"),
+    ],
+)
+def test_all_pages_of_this_machine_can_be_allowed(start_api: StartApi, origin: str, is_allowed: bool) -> None:
+    api = start_api(cors_origins="localhost")
+    answer = api.client.post("/slm/generate", json={"prompt": "Hi"}, headers={"Origin": origin})
+    assert answer.headers.get("Access-Control-Allow-Origin") == (origin if is_allowed else None)
+    assert answer.status_code == (200 if is_allowed else 403)
+
+
 def test_an_allowed_page_can_read_errors_and_streams_too(start_api: StartApi) -> None:
     api = start_api(cors_origins=PAGE)
     headers = {"Origin": PAGE}

@@ -12,13 +12,15 @@ from redis import Redis
 from werkzeug.test import TestResponse
 
 from api.openai.batches.driver import WINDOW, BatchDriver
+from api.openai.batches.line_routes import line_routes
 from api.schemas.openai.batches import BatchObject
+from common.embedding.task import KEPT_S
 from common.errors import PromptTooLong
 from common.owners.api_keys import ApiKeyStore, Role
 from common.redis import keys
 from tests.api_in_process import MODEL, Api
 from tests.processes import wait_for
-from tests.scripted_worker import Play
+from tests.scripted_worker import ENCODER, Play
 from tests.unit.api.conftest import StartApi
 from tests.unit.api.openai.conftest import MESSAGES
 from tests.unit.api.openai.test_files import upload
@@ -40,7 +42,8 @@ def begin(api: Api, *lines: Json, endpoint: str = CHAT, **more: Any) -> TestResp
 
 def driver_of(api: Api) -> BatchDriver:
     services = api.client.application.extensions["slm"]
-    return BatchDriver(services.batches, services.files, services.jobs, services.registry, services.fingerprints)
+    routes = line_routes(services.jobs, services.fingerprints, services.embedding, services.settings.max_logprobs)
+    return BatchDriver(services.batches, services.files, services.jobs, services.registry, routes)
 
 
 def batch(api: Api, batch_id: str) -> Json:
@@ -113,6 +116,38 @@ def test_texts_and_several_choices_work_too(api: Api) -> None:
     ended = drive_to_the_end(api, begin(api, wanted, endpoint="/v1/completions").json["id"])
     (result,) = read(api, ended["output_file_id"])
     assert [choice["index"] for choice in result["response"]["body"]["choices"]] == [0, 1, 2, 3]
+
+
+def embedding_line(custom_id: str, **body: Any) -> Json:
+    fields = {"model": ENCODER.model, "input": "abc"} | body
+    return {"custom_id": custom_id, "method": "POST", "url": "/v1/embeddings", "body": fields}
+
+
+def test_embeddings_have_the_same_answers_as_without_a_batch(api: Api) -> None:
+    api.worker.serve_embeddings()
+    lines = [
+        embedding_line("one"),
+        embedding_line("many", input=["a", "bc"], dimensions=2),
+        embedding_line("base64", encoding_format="base64"),
+        embedding_line("long", input="b" * 33),
+        embedding_line("unnamed", model=""),
+        embedding_line("chat", model=MODEL),
+    ]
+    ended = drive_to_the_end(api, begin(api, *lines, endpoint="/v1/embeddings").json["id"])
+    assert ended["request_counts"] == {"total": 6, "completed": 4, "failed": 2}
+    for result, asked in zip(read(api, ended["output_file_id"]), [*lines[:3], lines[4]], strict=True):
+        alone = api.client.post("/v1/embeddings", json=asked["body"]).json
+        assert (result["custom_id"], result["response"]["body"]) == (asked["custom_id"], alone)
+    failed = {one["custom_id"]: one["response"]["body"]["error"] for one in read(api, ended["error_file_id"])}
+    assert (failed["long"]["code"], failed["long"]["param"]) == ("context_length_exceeded", "input[0]")
+    assert "generates text" in failed["chat"]["message"]
+
+
+def test_the_vectors_of_a_batch_are_not_kept_twice(api: Api) -> None:
+    api.worker.serve_embeddings()
+    drive_to_the_end(api, begin(api, embedding_line("one"), endpoint="/v1/embeddings").json["id"])
+    (job,) = jobs(api)
+    assert 0 < api.redis.ttl(keys.job(job["job_id"])) <= KEPT_S
 
 
 def test_failed_lines_are_in_their_own_file(start_api: StartApi) -> None:
@@ -326,7 +361,7 @@ def test_somebody_else_s_batch_and_file_are_not_found(start_api: StartApi, redis
     ("body", "param"),
     [
         ({"input_file_id": "file-x"}, "input_file_id"),
-        ({"endpoint": "/v1/embeddings"}, "endpoint"),
+        ({"endpoint": "/v1/moderations"}, "endpoint"),
         ({"completion_window": "1h"}, "completion_window"),
         ({"metadata": {"a": 1}}, "metadata.a"),
         ({"output_expires_after": {}}, "output_expires_after"),

@@ -370,7 +370,8 @@ def test_every_chunk_can_have_the_numbers_of_tokens_so_far(start_api: StartApi) 
         counts = [(chunk["usage"]["prompt_tokens"], chunk["usage"]["completion_tokens"]) for chunk in chunks]
         prompt = chunks[-1]["usage"]["prompt_tokens"]
         opening = [(0, 0)] if ask is chat else []
-        assert counts == [*opening, *((prompt, number) for number in (1, 2, 3, 3, 3))]
+        assert counts == [*opening, *((prompt, number) for number in (1, 2, 3, 3))]
+        assert chunks[-2]["choices"][0]["finish_reason"] == "stop"
         assert all(chunk["usage"]["total_tokens"] == sum(pair) for chunk, pair in zip(chunks, counts, strict=True))
         assert not any("prompt_token_ids" in chunk for chunk in chunks)
 

@@ -168,3 +168,18 @@ def test_every_ignored_field_is_documented() -> None:
     missing = [name for name in (*IgnoredFields.model_fields, *of_messages) if f"`{name}" not in text]
     assert missing == []
     assert ChatBody.model_fields.keys() >= IgnoredFields.model_fields.keys()
+
+
+def test_a_clients_own_fields_of_a_message_are_named(shared_api: Api) -> None:
+    messages = [{"role": "user", "content": "Hi", "extra_field": "0", "ui": {"color": "red"}}]
+    answer = chat(shared_api, messages=messages)
+    assert answer.status_code == 200
+    assert answer.headers["X-Ignored-Fields"] == "messages[].extra_field, messages[].ui"
+
+
+def test_a_role_of_its_own_reaches_the_template(start_api: StartApi, seen: Seen) -> None:
+    api = start_api(seen)
+    assert chat(api, messages=[{"role": "my-critic", "content": "Hi"}]).status_code == 200
+    (params,) = seen.params
+    assert isinstance(params.prompt, Conversation)
+    assert params.prompt.messages == ({"role": "my-critic", "content": "Hi"},)

@@ -156,7 +156,8 @@ def test_the_ids_of_the_tokens(start_api: StartApi, ask: Any) -> None:
     chunks = data_of(ask(start_api(tell), return_token_ids=True, stream=True))
     holders = chunks if ask is chat else [chunk["choices"][0] for chunk in chunks]
     assert [one["prompt_token_ids"] for one in holders if "prompt_token_ids" in one] == [[5, 6]]
-    streamed = [chunk["choices"][0].get("token_ids", []) for chunk in chunks]
+    assert "prompt_token_ids" in holders[0]
+    streamed = [chunk["choices"][0]["token_ids"] for chunk in chunks]
     assert [token_id for ids in streamed for token_id in ids] == answer["choices"][0]["token_ids"]
     assert answer["choices"][0]["token_ids"]
 

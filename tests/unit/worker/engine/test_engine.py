@@ -653,7 +653,7 @@ def test_a_token_that_the_model_does_not_have_is_refused_by_the_name_of_its_fiel
     }[field]
 
     with pytest.raises(
-        InvalidRequest, match=rf"{field} must contain token ids of the model, 0 to 257; got {token_id}"
+        InvalidRequest, match=rf"{field} must contain token ids of the model, which has 258 tokens; got {token_id}"
     ) as e:
         start_engine().check(Sequence("a", fake_prompt("Hi"), params))
     assert e.value.param == field

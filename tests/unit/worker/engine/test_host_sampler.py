@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from common.errors import InternalError, SLMError
-from common.jobs.sampling import SamplingParams
+from common.jobs.sampling import ALL_TOKENS, SamplingParams
 from tests.unit.worker.engine.scripted_constraint import ScriptedConstraint
 from worker.engine.sampling.host import HostSampler
 from worker.engine.sampling.sampler import Sampler
@@ -30,6 +30,11 @@ VARIANTS = {
     "bias": {"temperature": 1.0, "logit_bias": {9: 3.0, 7: -2.0}},
     "minimum": {"temperature": 0.0, "min_new_tokens": 5, "logprobs": 20},
     "log probabilities": {"temperature": 1.0, "logprobs": 5},
+    "log probabilities of many tokens": {"temperature": 1.0, "logprobs": 70},
+    "log probabilities of all tokens": {"temperature": 1.0, "logprobs": ALL_TOKENS},
+    "log probabilities of some tokens": {"temperature": 1.0, "logprobs": 0, "logprob_token_ids": (7, 3, 290)},
+    "allowed tokens": {"temperature": 1.0, "allowed_token_ids": (7, 31, 32, 290)},
+    "allowed, but too early": {"temperature": 1.0, "allowed_token_ids": (EOS,), "min_new_tokens": 5},
 }
 
 

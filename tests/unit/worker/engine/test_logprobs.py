@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -7,11 +8,11 @@ import torch
 from torch import Tensor
 
 from common.jobs.logprobs import ScoredToken, TokenLogprobs
-from common.jobs.sampling import SamplingParams
+from common.jobs.sampling import ALL_TOKENS, SamplingParams
 from tests.fakes import FakeRunner, Outputs, fake_engine, fake_prompt, hashed, scripted
 from worker.engine.sampling.log_probabilities import score
 from worker.engine.sampling.sampler import Sampler
-from worker.engine.sampling.scored_tokens import scored_tokens
+from worker.engine.sampling.scored_tokens import Scoring, scored_tokens
 from worker.engine.sequence import FinishReason, SampledToken, Sequence, SequenceOutput
 
 pytestmark = pytest.mark.usefixtures("each_engine")
@@ -38,7 +39,8 @@ def random_logits(num_rows: int, vocab_size: int = 5000) -> Tensor:
 
 
 def with_logprobs(logits: Tensor, tokens: Tensor, nums: list[int]) -> list[SampledToken]:
-    return scored_tokens(tokens.tolist(), *(scores.tolist() for scores in score(logits, tokens)), nums=nums)
+    scorings = [Scoring(num) for num in nums]
+    return scored_tokens(tokens.tolist(), *(scores.tolist() for scores in score(logits, tokens)), scorings=scorings)
 
 
 # What is computed
@@ -88,6 +90,45 @@ def test_sampling_settings_do_not_change_log_probabilities() -> None:
     assert second.token_id == 11 != first.token_id
     assert second.top == first.top
     assert second.logprob == pytest.approx(float(logits.log_softmax(-1)[0, 11]), abs=1e-5)
+
+
+def sample_one(logits: Tensor, **settings: object) -> SampledToken:
+    params = SamplingParams(seed=0, temperature=0.0, **settings)  # type: ignore[arg-type]
+    (found,) = Sampler().sample(logits, [make_sequence(params)])
+    assert isinstance(found, SampledToken)
+    return found
+
+
+def test_given_tokens_replace_the_most_probable_ones_and_the_chosen_one_comes_last() -> None:
+    logits = random_logits(1)
+    expected = logits.log_softmax(-1)[0]
+
+    found = sample_one(logits, logprobs=5, logprob_token_ids=(4000, 3), allowed_token_ids=(11,))
+
+    assert (found.token_id, [token_id for token_id, _ in found.top]) == (11, [4000, 3, 11])
+    assert [logprob for _, logprob in found.top] == pytest.approx(expected[[4000, 3, 11]].tolist(), abs=1e-5)
+
+
+def test_a_chosen_token_among_the_given_ones_comes_once() -> None:
+    found = sample_one(random_logits(1), logprobs=0, logprob_token_ids=(11, 3), allowed_token_ids=(11,))
+    assert [token_id for token_id, _ in found.top] == [11, 3]
+
+
+def test_all_tokens_of_the_vocabulary_can_be_alternatives() -> None:
+    found = sample_one(random_logits(1, 300), logprobs=ALL_TOKENS)
+    assert sorted(token_id for token_id, _ in found.top) == list(range(300))
+    assert sum(math.exp(logprob) for _, logprob in found.top) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_rows_with_few_and_many_alternatives_share_a_batch() -> None:
+    logits = random_logits(4)
+    settings: list[dict[str, int]] = [{"logprobs": 2}, {"logprobs": 50}, {}, {"logprobs": 3}]
+    sequences = [make_sequence(SamplingParams(seed=0, temperature=0.0, **one)) for one in settings]  # type: ignore[arg-type]
+
+    found = Sampler().sample(logits, sequences)
+
+    assert [len(one.top) for one in found if isinstance(one, SampledToken)] == [2, 50, 0, 3]
+    assert found == [Sampler().sample(logits[row][None], [sequences[row]])[0] for row in range(4)]
 
 
 # How they travel

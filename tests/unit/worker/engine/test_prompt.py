@@ -22,6 +22,8 @@ CHAT = (
 )
 OWN = "{% for message in messages %}[{{ message['content'] }}]{% endfor %}"
 INSTRUCTION = "### Instruction:\nHi\n\n### Response:\n"
+EVERY_ROLE = "{% for one in messages %}{{ one.role }}: {{ one.content }}\n{% endfor %}"
+ONLY_USERS = "{% for one in messages if one.role == 'user' %}{{ one.content }}\n{% endfor %}"
 
 
 def encode(text: str) -> list[int]:
@@ -158,6 +160,14 @@ def test_a_text_with_a_suffix_is_written_with_the_tokens_for_the_middle(names: t
     assert renderer.end_ids(RawText("Hi")) == ()
 
 
+def test_the_suffix_comes_first_for_mistrals_models() -> None:
+    tokenizer = with_middle("[SUFFIX]", "[PREFIX]")
+    suffix, prefix = tokenizer.convert_tokens_to_ids(["[SUFFIX]", "[PREFIX]"])
+    text, token_ids = PromptRenderer(tokenizer).render(RawText("Hi", "!"))
+    assert text == "[SUFFIX]![PREFIX]Hi"
+    assert token_ids == [tokenizer.bos_token_id, suffix, *encode("!"), prefix, *encode("Hi")]
+
+
 def test_a_tokenizer_without_transformers_has_the_same_tokens_for_the_middle() -> None:
     tokenizer = with_middle("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")
     state = TokenizerState.of(tokenizer)
@@ -183,8 +193,24 @@ def test_each_token_is_returned_by_itself() -> None:
     end_id = make_tokenizer().convert_tokens_to_ids("<|im_end|>")
 
     assert renderer.tokens([*encode("H"), end_id]) == ["H", "<|im_end|>"]
+    assert renderer.names([*encode("H"), end_id]) == ["H", "<|im_end|>"]
     assert renderer.tokens(encode("H")) == ["H"]
     assert set(renderer.tokens(encode("é"))) == {"\ufffd"}
+
+
+def test_facts_about_the_tokenizer() -> None:
+    about = PromptRenderer(make_tokenizer(CHAT)).about()
+    end_id = make_tokenizer().convert_tokens_to_ids("<|im_end|>")
+    assert about["chat_template"] == CHAT
+    assert about["added_tokens_decoder"][str(end_id)]["content"] == "<|im_end|>"
+    assert json.loads(json.dumps(about)) == about
+
+
+def test_a_role_of_the_template_alone_is_rendered_and_another_refused() -> None:
+    critic = Conversation(({"role": "user", "content": "Hi"}, {"role": "critic", "content": "No"}))
+    assert "critic" in PromptRenderer(make_tokenizer(EVERY_ROLE)).render(critic).text
+    with pytest.raises(InvalidRequest, match="does not support the role 'critic'"):
+        PromptRenderer(make_tokenizer(ONLY_USERS)).render(critic)
 
 
 @pytest.mark.parametrize("token_id", [-1, 10_000_000])

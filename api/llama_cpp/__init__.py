@@ -1,0 +1,1 @@
+"""llama.cpp's own routes, for clients that use them instead of OpenAI's."""

@@ -1,0 +1,27 @@
+"""Renders the prompt of a generation."""
+
+from __future__ import annotations
+
+from common.jobs.job import GenerateParams
+from common.jobs.prompts import TokenIds
+from worker.engine.engine import Engine
+from worker.helper.given_up import IsGivenUp
+from worker.model.protocols import Renderer
+
+
+def rendered(
+    params: GenerateParams, renderer: Renderer, engine: Engine, is_given_up: IsGivenUp
+) -> tuple[str, list[int]]:
+    """Return the text and the tokens of the prompt that the model sees.
+
+    Raises:
+        SLMError: the model does not accept the prompt, or it is too long and the client did not ask to cut it.
+        GivenUp: `is_given_up` became true first.
+    """
+    if params.cut is None:
+        return renderer.render(params.prompt, is_given_up, engine.check_length)
+    text, token_ids = renderer.render(params.prompt, is_given_up, lambda _: None)
+    kept = params.cut.of(token_ids)
+    if len(kept) == len(token_ids):
+        return text, token_ids
+    return renderer.render(TokenIds(tuple(kept)), is_given_up, engine.check_length)
