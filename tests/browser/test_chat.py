@@ -139,6 +139,24 @@ def test_a_reload_in_the_middle_of_an_answer_and_a_second_tab_show_all_of_it(ope
     expect(answers(visit.page).last).to_have_text("before after all")
 
 
+def test_a_reload_in_the_middle_of_a_long_answer_counts_its_tokens(open_page: OpenPage) -> None:
+    go_on = threading.Event()
+
+    def script(play: Play) -> None:
+        play.say(*(f"w{number} " for number in range(100)))
+        assert go_on.wait(TIMEOUT_S)
+        play.end("end")
+
+    page = open_page(script).page
+    ask(page, "Hi")
+    expect(answers(page)).to_contain_text("w99")
+    page.reload()
+    expect(answers(page)).to_contain_text("w99")
+    expect(page.locator(".turn.assistant .live")).to_contain_text("100 tokens")
+    go_on.set()
+    expect(note(page)).to_contain_text("101 tokens")
+
+
 def test_the_page_waits_for_a_restart_of_the_server(
     browser: Browser, redis_server: RedisServer, real_redis: Redis, tmp_path: Path
 ) -> None:
