@@ -31,7 +31,7 @@ SEARCH = Parameter(
     "query",
     "q",
     {"type": "string", "minLength": 1, "maxLength": MAX_SEARCH_CHARS},
-    "List only jobs with this text in their id, model, base or owner, or in the prompt if the job is your own.",
+    "List only jobs with this text in their id, model, base or owner, or in the prompt of a generation of your own.",
 )
 LAST_SEEN = Parameter(
     "query", "last_event_id", {"type": "integer", "minimum": 0}, "Like `Last-Event-ID`, which takes precedence."

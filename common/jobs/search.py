@@ -8,18 +8,19 @@ from typing import cast
 from redis import Redis
 
 from common.jobs import prompts
-from common.jobs.job import SUMMARY, JobRecord
+from common.jobs.job import SUMMARY, JobKind, JobRecord
 from common.redis import keys
 
 MAX_JOBS, MAX_BYTES = 1000, 16 * 2**20  # that one search reads
 AT_ONCE = 20
+GENERATIONS = (JobKind.GENERATE, JobKind.STREAM)  # clients that count tokens also submit each prompt for that
 FIELDS = (*SUMMARY, "params")
 
 
 def search(redis: Redis, text: str, *, owner: str | None, reader: str, limit: int) -> list[JobRecord]:
     """Return up to `limit` of an owner's jobs, or of everybody's, that have a text in any case; newest first.
 
-    It is in their id, model, base or owner, or in the prompt if the job is the reader's own. Looks at the newest
+    It is in their id, model, base or owner, or in the prompt of a generation that is the reader's own. Looks at the newest
     `MAX_JOBS`, and ends early after `MAX_BYTES` of prompts. May raise `redis.exceptions.RedisError`.
     """
     wanted, found, size = text.casefold(), [], 0
@@ -46,6 +47,6 @@ def _read(redis: Redis, job_ids: Sequence[str]) -> Iterator[tuple[JobRecord, int
 
 
 def _text_of(record: JobRecord, reader: str) -> str:
-    is_own_prompt = record.owner == reader and prompts.is_in(record.params)
-    prompt = prompts.text(prompts.from_wire(record.params)) if is_own_prompt else ""
+    shows_prompt = record.owner == reader and record.kind in GENERATIONS and prompts.is_in(record.params)
+    prompt = prompts.text(prompts.from_wire(record.params)) if shows_prompt else ""
     return f"{record.id}\n{record.model}\n{record.base}\n{record.owner}\n{prompt}"
