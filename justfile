@@ -47,3 +47,12 @@ site *arguments:
 # vLLM's and llama.cpp's own tests, against this server with its default model; half an hour.
 judges *arguments:
     {{python}} -m tests.foreign.judges {{arguments}}
+
+# The browser tests in Firefox, and the page's main flows in WebKit. On Debian: apt install firefox-esr webkit2gtk-driver xvfb
+browsers *arguments:
+    TEST_BROWSER=firefox {{python}} -m pytest tests/browser --ignore tests/browser/test_build.py {{arguments}}
+    TEST_BROWSER=webkit {{python}} -m pytest tests/browser/test_webkit.py {{arguments}}
+
+# Lighthouse's scores of the page's views, on a quiet machine.
+lighthouse:
+    {{python}} -m tests.browser.lighthouse

@@ -420,6 +420,10 @@ class JobService:
         """Return up to `limit` jobs, newest first: the caller's, or everybody's for an admin."""
         return self._store.newest(limit, owner=None if caller.is_admin else caller.owner)
 
+    def search(self, text: str, limit: int, caller: Caller) -> list[JobRecord]:
+        """Return up to `limit` of the same jobs that have the text; see `common.jobs.search`."""
+        return self._store.search(text, limit, owner=None if caller.is_admin else caller.owner, reader=caller.owner)
+
     def cancel(self, job_id: str, caller: Caller) -> JobState:
         """Request the cancellation of a job; return its state. RUNNING means that it ends at its next token.
 

@@ -7,7 +7,7 @@ from api.openai.conversations.routes import ItemsBody, OpenAIConversationBody, O
 from api.reference import headers
 from api.reference.operation import Operation, Parameter, RequestBody, SuccessResponse, Tag, simple
 from api.reference.paging import LIMIT, after
-from api.routes.conversations import DEFAULT_LIMIT, MAX_LIMIT, MAX_QUERY_CHARS
+from api.routes.conversations import DEFAULT_LIMIT, MAX_LIMIT
 from api.schemas.conversations import (
     ConversationBody,
     ConversationChange,
@@ -24,6 +24,7 @@ from api.schemas.conversations import (
 )
 from api.schemas.openai.conversations import ConversationObject, DeletedConversation, ItemList, ShownItem
 from api.schemas.parsing import OPENAI, SLM_WITH_NULLS
+from api.schemas.query import MAX_SEARCH_CHARS
 from common import errors, ids
 
 MARKDOWN = "text/markdown"
@@ -62,7 +63,7 @@ PAGE = (
     Parameter(
         "query",
         "q",
-        {"type": "string", "minLength": 1, "maxLength": MAX_QUERY_CHARS},
+        {"type": "string", "minLength": 1, "maxLength": MAX_SEARCH_CHARS},
         "List only conversations with this text in their title or a message. A page of a search can be short, or "
         "empty: continue while `has_more` is true.",
     ),

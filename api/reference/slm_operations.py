@@ -13,6 +13,7 @@ from api.schemas.frames import Frame
 from api.schemas.generated import Generated
 from api.schemas.generation import GenerateBody
 from api.schemas.jobs import Accepted, Account, Cancellation, Dropped, Job, JobList, Quarantine
+from api.schemas.query import MAX_SEARCH_CHARS
 from api.schemas.server import Info, ModelBody, ModelChanged
 from api.schemas.tokens import DetokenizeBody, TokenizeBody, Tokens
 from common import errors
@@ -25,6 +26,12 @@ LIMIT = Parameter(
     {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100},
     "Maximum number of jobs to list.",
     10,
+)
+SEARCH = Parameter(
+    "query",
+    "q",
+    {"type": "string", "minLength": 1, "maxLength": MAX_SEARCH_CHARS},
+    "List only jobs with this text in their id, model, base or owner, or in the prompt of a generation of your own.",
 )
 LAST_SEEN = Parameter(
     "query", "last_event_id", {"type": "integer", "minimum": 0}, "Like `Last-Event-ID`, which takes precedence."
@@ -171,7 +178,7 @@ SLM_OPERATIONS = {
         tag=Tag.JOBS,
         summary="List the newest jobs",
         description="Lists your own jobs; for an admin, everybody's.",
-        parameters=(LIMIT,),
+        parameters=(LIMIT, SEARCH),
         responses=[SuccessResponse("The jobs.", JobList)],
         errors=(errors.InvalidRequest,),
     ),

@@ -29,7 +29,7 @@ from api.schemas.conversations import (
 )
 from api.schemas.json_object import json_object
 from api.schemas.parsing import SLM_WITH_NULLS, B, parse
-from api.schemas.query import natural
+from api.schemas.query import natural, parse_search
 from api.schemas.shown import shown
 from common import ids
 from common.conversations.conversation import Conversation, NewMessage, Thread, Written, answer_id
@@ -38,7 +38,7 @@ from common.conversations.store import About, unknown_message
 from common.errors import InvalidRequest, NotFound
 
 NAMESPACE = uuid.UUID("0b1f3f0e-7b0c-4a57-9d3c-3a1f6f4f6a11")  # of ids that are made from an Idempotency-Key
-DEFAULT_LIMIT, MAX_LIMIT, MAX_QUERY_CHARS = 20, 100, 200
+DEFAULT_LIMIT, MAX_LIMIT = 20, 100
 
 conversations = Blueprint("conversations", __name__, url_prefix="/slm/conversations")
 set_access(conversations, Access.USER)
@@ -210,7 +210,7 @@ def _page() -> tuple[str | None, int, str | None]:
     """Return `after`, `limit` and `q` from the query. Raises `InvalidRequest`."""
     for name in request.args.keys() - {"after", "limit", "q"}:
         raise InvalidRequest(f"{shown(name)} is not a field; known: after, limit, q", param=name[:60])
-    after, text = request.args.get("after"), request.args.get("q")
+    after = request.args.get("after")
     limit = natural(request.args.get("limit", str(DEFAULT_LIMIT)))
     if limit is None or not 1 <= limit <= MAX_LIMIT:
         raise InvalidRequest(
@@ -218,9 +218,7 @@ def _page() -> tuple[str | None, int, str | None]:
         )
     if after is not None and not ids.has_form(after, ids.CONVERSATION_ID):
         raise InvalidRequest(f"after must be the last_id of a page; got {shown(after)}", param="after")
-    if text is not None and not 1 <= len(text) <= MAX_QUERY_CHARS:
-        raise InvalidRequest(f"q must be a text of 1 to {MAX_QUERY_CHARS} characters", param="q")
-    return after, limit, text
+    return after, limit, parse_search(request.args.get("q"))
 
 
 def _listed(found: list[Any], last_id: str, *, has_more: bool) -> Response:

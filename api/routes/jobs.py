@@ -12,7 +12,7 @@ from api.http.disconnect import watch_client
 from api.jobs import response_bodies
 from api.jobs.live_job import LiveJob
 from api.jobs.request import JobRequest
-from api.schemas.query import parse_limit
+from api.schemas.query import parse_limit, parse_search
 from api.service import AcceptedJob, NewJob
 from common.errors import Cancelled, ServerStopping
 from common.jobs.job import JobState
@@ -24,8 +24,10 @@ set_access(jobs, Access.USER)
 
 @jobs.get("/slm/jobs")
 def list_jobs() -> Response:
-    """List the caller's newest jobs; for an admin, everybody's."""
-    found = services().jobs.newest(parse_limit(request.args.get("limit")), caller())
+    """List the caller's newest jobs, or search them; for an admin, everybody's."""
+    limit, text = parse_limit(request.args.get("limit")), parse_search(request.args.get("q"))
+    jobs = services().jobs
+    found = jobs.newest(limit, caller()) if text is None else jobs.search(text, limit, caller())
     return jsonify(response_bodies.jobs(found, is_admin=caller().is_admin))
 
 

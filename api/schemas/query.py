@@ -5,6 +5,8 @@ from __future__ import annotations
 from api.schemas.shown import shown
 from common.errors import InvalidRequest
 
+MAX_SEARCH_CHARS = 200
+
 
 def parse_limit(text: str | None) -> int:
     """Return the `limit` of a listing, 1 to 1000; 100 if it is missing. Raises `InvalidRequest`."""
@@ -14,6 +16,13 @@ def parse_limit(text: str | None) -> int:
     if limit is None or not 1 <= limit <= 1000:
         raise InvalidRequest(f"limit must be an integer from 1 to 1000; got {shown(text)}", param="limit")
     return limit
+
+
+def parse_search(text: str | None) -> str | None:
+    """Return the text `q` that a listing must have, if there is one. Raises `InvalidRequest`."""
+    if text is not None and not 1 <= len(text) <= MAX_SEARCH_CHARS:
+        raise InvalidRequest(f"q must be a text of 1 to {MAX_SEARCH_CHARS} characters", param="q")
+    return text
 
 
 def parse_last_event_id(text: str | None) -> int:

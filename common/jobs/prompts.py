@@ -115,6 +115,19 @@ def length(prompt: Prompt) -> int:
             return len(instruction)
 
 
+def text(prompt: Prompt) -> str:
+    """Return what people wrote in a prompt, to search in it; of token ids nothing."""
+    match prompt:
+        case Conversation(messages):
+            return "\n".join(message["content"] for message in messages)
+        case RawText(written, suffix):
+            return f"{written}\n{suffix}"
+        case TokenIds():
+            return ""
+        case instruction:
+            return instruction
+
+
 def as_sent(prompt: Prompt) -> str | list[Message] | list[int]:
     """Return the value that the client sent."""
     value, *_ = to_wire(prompt).values()

@@ -40,6 +40,7 @@ from common.jobs.events import Event
 from common.jobs.fair_share import BULK_DELAY, cost_of
 from common.jobs.job import SUMMARY, JobKind, JobRecord, JobState, Lane
 from common.jobs.queue_metrics import QueueMetrics, read_queue_metrics
+from common.jobs.search import search
 from common.observation import context
 from common.owners.api_keys import UNLIMITED, Limits
 from common.owners.collection import Page, page_of
@@ -422,6 +423,10 @@ class JobStore:
         """Return up to `limit` jobs, newest first: the owner's, or everybody's. See `_summaries`."""
         index = keys.JOB_INDEX if owner is None else keys.owner_index(owner)
         return self._summaries(cast(list[str], self._redis.zrevrange(index, 0, limit - 1)))
+
+    def search(self, text: str, limit: int, *, owner: str | None, reader: str) -> list[JobRecord]:
+        """Return up to `limit` jobs with the text, newest first. See `common.jobs.search`."""
+        return search(self._redis, text, owner=owner, reader=reader, limit=limit)
 
     def training_runs(
         self, owner: str, *, after: str | None, limit: int, is_wanted: Callable[[JobRecord], bool]

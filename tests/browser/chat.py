@@ -10,6 +10,12 @@ def ask(page: Page, text: str) -> None:
     page.keyboard.press("Enter")
 
 
+def write(field: Locator, text: str) -> None:
+    """Replace what a field has, key by key: in Firefox, Playwright's `fill` appends to a number."""
+    field.press("ControlOrMeta+a")
+    field.press_sequentially(text)
+
+
 def said(page: Page) -> Locator:
     """What the person has said."""
     return page.locator(".turn.user .said")

@@ -1,4 +1,7 @@
-"""A headless Chromium on the page of a real API process; only the worker is scripted."""
+"""A headless browser on the page of a real API process; only the worker is scripted.
+
+It is Chromium, or with `TEST_BROWSER=firefox` in the environment Firefox.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,20 @@ from redis import Redis
 
 from tests.api_process import ApiProcess, running_api
 from tests.browser.chromium import find_chromium, launch_chromium
+from tests.browser.firefox import find_firefox, launch_firefox
 from tests.missing import skip_or_fail
 from tests.redis_server import RedisServer
 from tests.scripted_worker import Script, ScriptedWorker
 
 WIDE, PHONE = (1280, 800), (390, 844)
 PATIENCE_MS = 60_000  # a busy machine must not fail a test
+BROWSERS = {"chromium": (find_chromium, launch_chromium), "firefox": (find_firefox, launch_firefox)}
+BROWSER = os.environ.get("TEST_BROWSER", "chromium")
+
+
+def in_chromium(why: str) -> pytest.MarkDecorator:
+    """Skip a test in other browsers."""
+    return pytest.mark.skipif(BROWSER != "chromium", reason=why)
 
 
 @dataclass
@@ -38,13 +49,12 @@ OpenPage = Callable[..., Visit]
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    if find_chromium() is None:
-        skip_or_fail("there is no Chromium")
+    find, launch = BROWSERS[BROWSER]
+    if find() is None:
+        skip_or_fail(f"there is no {BROWSER}")
     expect.set_options(timeout=PATIENCE_MS)
-    with sync_playwright() as playwright:
-        browser = launch_chromium(playwright)
+    with sync_playwright() as playwright, launch(playwright) as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from tests import node_packages
 
 SOURCES = ROOT / "web"
 BUILT = ROOT / "api" / "static" / "app"
-FIRST_PAINT_BYTES = 100_000
+FIRST_PAINT_BYTES = 75_000
 TIMEOUT_S = 240
 
 

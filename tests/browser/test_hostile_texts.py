@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 
-from playwright.sync_api import FilePayload, Page, expect
+import pytest
+import requests
+from playwright.sync_api import FilePayload, Page, Route, expect
 
+from common.adapters.uploads import Uploads
 from common.errors import ModelUnavailable
+from common.settings import Settings
 from tests.browser.chat import ask, said
 from tests.browser.conftest import OpenPage, Visit
+from tests.browser.test_views import set_alias, show, upload
 from tests.scripted_worker import answer
 
 EVIL = '"><img src=x onerror="window.broken=1"><script>window.broken=1</script><b>bold</b>'
@@ -51,3 +57,40 @@ def test_the_lines_of_a_dataset_are_text(open_page: OpenPage) -> None:
     expect(visit.page.get_by_role("region", name="What is wrong")).to_be_visible()
     expect(visit.page.locator("main")).to_contain_text("<b>bold</b>")
     check_that_nothing_ran(visit)
+
+
+def with_evil_names(route: Route) -> None:
+    """Answer as the server, but with other names: it refuses them, and an old or foreign one may not."""
+    answer = route.fetch()
+    text = answer.text()
+    for name in ("support", "production", "w1"):
+        text = text.replace(name, json.dumps(EVIL + name)[1:-1])
+    route.fulfill(response=answer, body=text)
+
+
+@pytest.mark.parametrize("view", ["models", "chat", "chat/compare", "training/new", "jobs", "system"])
+def test_the_names_of_models_are_text(open_page: OpenPage, view: str) -> None:
+    visit = open_page(answer("x"))
+    visit.worker.uploads = Uploads(Settings().data_dir / "uploads")  # where the API keeps them
+    show(visit, "models")
+    upload(visit, b"an archive")
+    expect(visit.page.get_by_text("Published as support@1")).to_be_visible()
+    set_alias(visit, "production", "support@1")
+    asked = {"prompt": "Hi", "model": "production"}
+    requests.post(f"{visit.api.url}/slm/generate", json=asked, timeout=60).raise_for_status()
+    visit.page.route(re.compile("/slm/(models|adapters|aliases|info|jobs)"), with_evil_names)
+    show(visit, view)
+    if view == "training/new":
+        visit.page.get_by_role("button", name="Use the example").click()
+        visit.page.get_by_role("button", name="Check", exact=True).click()
+        expect(visit.page.get_by_label("Continue an adapter")).to_contain_text(EVIL)
+    expect(visit.page.locator("main")).to_contain_text(EVIL)
+    if view == "models":
+        visit.page.get_by_role("button", name="Roll back").or_(
+            visit.page.get_by_role("button", name="Delete")
+        ).first.click()
+        expect(visit.page.get_by_role("dialog")).to_contain_text(EVIL)
+    assert visit.page.evaluate("window.broken") is None
+    visit.page.unroute_all(behavior="ignoreErrors")
+    assert visit.page.locator(":is(main, dialog) :is(img, script, b, [onerror])").count() == 0
+    assert visit.complaints == []

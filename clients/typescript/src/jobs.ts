@@ -10,9 +10,9 @@ export class Jobs {
     this.#http = http;
   }
 
-  /** The newest jobs: the caller's own, an admin's everybody's. */
-  async list(limit?: number): Promise<JobSummary[]> {
-    return (await this.#http.json<{ jobs: JobSummary[] }>("GET", "/slm/jobs", { query: { limit } })).jobs;
+  /** The newest jobs: the caller's own, an admin's everybody's; with `q` those with this text, also in prompts of your own. */
+  async list(limit?: number, { q }: { q?: string } = {}): Promise<JobSummary[]> {
+    return (await this.#http.json<{ jobs: JobSummary[] }>("GET", "/slm/jobs", { query: { limit, q } })).jobs;
   }
 
   get<Result = unknown>(id: string, signal?: AbortSignal): Promise<Job<Result>> {

@@ -317,6 +317,17 @@ def test_lists_and_usage_belong_to_the_caller(guarded: Guarded) -> None:
     assert guarded.ask("root", "GET", "/slm/usage").json["role"] == "admin"
 
 
+def test_only_the_owner_finds_a_job_by_its_prompt(guarded: Guarded) -> None:
+    for who in ("ann", "root"):
+        guarded.ask(who, "POST", "/slm/generate", json={"prompt": f"the secret of {who}"})
+
+    def found(who: str, text: str) -> int:
+        return len(guarded.ask(who, "GET", f"/slm/jobs?q={text}").json["jobs"])
+
+    assert (found("ann", "secret"), found("bob", "secret"), found("root", "secret")) == (1, 0, 1)
+    assert (found("root", "ann"), found("bob", "ann")) == (1, 0)  # admins find others' jobs by their owners
+
+
 def test_an_idempotency_key_belongs_to_its_owner(guarded: Guarded) -> None:
     headers = {"Idempotency-Key": "same"}
     jobs = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from typing import Any
 
 import pytest
 
@@ -165,3 +166,24 @@ def test_a_job_whose_record_has_expired_is_404(api: Api) -> None:
     api.redis.delete(f"slm:job:{job_id}", f"slm:job:{job_id}:log")
     assert api.client.get(f"/slm/jobs/{job_id}").status_code == 404
     assert api.client.get("/slm/jobs").json["jobs"] == []
+
+
+def test_the_list_can_be_searched_for_a_prompt(api: Api) -> None:
+    messages = [{"role": "user", "content": "Where is the LIGHTHOUSE?"}]
+    chat = api.client.post("/v1/chat/completions", json={"messages": messages}).headers["X-Job-Id"]
+    plain = api.generate(prompt="A lighthouse keeper").json["job_id"]
+    api.generate(prompt="Something else")
+
+    def found(**query: Any) -> list[str]:
+        return [job["job_id"] for job in api.client.get("/slm/jobs", query_string=query).json["jobs"]]
+
+    assert set(found(q="lighthouse")) == {chat, plain}
+    assert found(q="lighthouse k") == found(q=plain[:13].upper()) == [plain]
+    assert len(found(q="lighthouse", limit=1)) == 1
+    assert found(q="nowhere") == []
+
+
+@pytest.mark.parametrize("text", ["", "x" * 201], ids=["empty", "long"])
+def test_a_search_for_a_text_without_a_usual_length_is_refused(api: Api, text: str) -> None:
+    answer = api.client.get("/slm/jobs", query_string={"q": text})
+    assert (answer.status_code, answer.json["param"]) == (400, "q")

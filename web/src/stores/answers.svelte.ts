@@ -15,12 +15,13 @@ export class LiveAnswer {
   isStalled = $state(false);
   /** When the first piece came, since the answer was asked for here; null if it was not. */
   firstTokenMs = $state<number | null>(null);
-  numPieces = $state(0);
+  numTokens = $state(0);
   tokensPerS = $state<number | null>(null);
 
   #buffer = "";
-  #pieces = 0;
-  #firstAt = 0;
+  #tokens = 0;
+  /** What there was when a text was first shown: after a reload most of the answer, which says nothing of its speed. */
+  #start: { at: number; tokens: number } | null = null;
   #frame: ReturnType<typeof setTimeout> | number | null = null;
   #silence: ReturnType<typeof setTimeout> | undefined;
   readonly #askedAt: number | null;
@@ -32,12 +33,9 @@ export class LiveAnswer {
     this.#askedAt = askedAt;
   }
 
-  take(piece: string): void {
-    const now = performance.now();
-    if (this.#pieces++ === 0) {
-      this.#firstAt = now;
-      if (this.#askedAt !== null) this.firstTokenMs = now - this.#askedAt;
-    }
+  take(piece: string, numTokens: number): void {
+    if (this.#tokens === 0 && this.#askedAt !== null) this.firstTokenMs = performance.now() - this.#askedAt;
+    this.#tokens += numTokens;
     this.#buffer += piece;
     this.#frame ??= document.hidden ? setTimeout(this.show, HIDDEN_MS) : requestAnimationFrame(this.show);
   }
@@ -46,9 +44,11 @@ export class LiveAnswer {
   show = (): void => {
     this.#frame = null;
     this.text = this.#buffer;
-    this.numPieces = this.#pieces;
-    const seconds = (performance.now() - this.#firstAt) / 1000;
-    this.tokensPerS = this.#pieces > 1 && seconds > 0.2 ? (this.#pieces - 1) / seconds : null;
+    this.numTokens = this.#tokens;
+    this.#start ??= { at: performance.now(), tokens: this.#tokens };
+    const seconds = (performance.now() - this.#start.at) / 1000;
+    const more = this.#tokens - this.#start.tokens;
+    this.tokensPerS = more > 0 && seconds > 0.2 ? more / seconds : null;
     this.isStalled = false;
     clearTimeout(this.#silence);
     this.#silence = setTimeout(() => (this.isStalled = true), SILENCE_MS);
@@ -96,20 +96,23 @@ class Answers {
 
 async function read(answer: LiveAnswer): Promise<EndedAnswer> {
   let text = "";
+  let lastId = -1; // the numbers of events count the tokens: after a reload, one frame has many
   for await (const followed of client.jobs.follow(answer.jobId)) {
     if (followed.kind === "connection") {
       answer.isConnected = followed.isOpen;
       continue;
     }
     const { frame } = followed;
+    const id = Number(followed.id ?? lastId);
     if ("text" in frame) {
       text += frame.text;
-      answer.take(frame.text);
+      answer.take(frame.text, id - lastId);
     } else if (!isLast(frame) && "status" in frame) {
       answer.status = frame.status;
       answer.position = "position" in frame ? (frame.position ?? null) : null;
       answer.waitS = "estimated_wait_s" in frame ? (frame.estimated_wait_s ?? null) : null;
     }
+    lastId = id;
   }
   return { job: await patiently(() => client.jobs.get<Generated>(answer.jobId)), rawText: text };
 }

@@ -6,12 +6,17 @@ import { Loaded } from "./loaded.svelte";
 const MAX_LISTED = 1000; // of the server
 const DETAILS_AT_ONCE = 12;
 
-/** The newest jobs: the caller's own, an admin's everybody's. */
+/** The newest jobs, or those with a text: the caller's own, an admin's everybody's. */
 class JobList extends Loaded<JobSummary[]> {
   limit = $state(100);
+  query = $state("");
 
   constructor() {
-    super(() => client.jobs.list(this.limit));
+    super(async () => {
+      const q = this.query.trim();
+      const found = await client.jobs.list(this.limit, q ? { q } : {});
+      return q === this.query.trim() ? found : (this.value ?? []); // else a newer search is under way
+    });
   }
 
   get mayHaveMore(): boolean {

@@ -8,7 +8,7 @@ export const jobs = {
   showOnly: (state: string) => `Jobs: only ${state.toLowerCase()}`,
   state: "State",
   kind: "Kind",
-  search: "Search by id, owner or model",
+  search: "Search by id, owner, model, or your own prompts",
   job: "Job",
   model: "Model",
   owner: "Owner",

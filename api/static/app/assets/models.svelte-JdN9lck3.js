@@ -1,1 +1,0 @@
-import"./strings-BQmu8Yq9.js";import{o as e,s as t}from"./index-B6aX6ic6.js";var n=new e(()=>t.models.list()),r=new e(()=>t.models.adapters()),i=new e(()=>t.models.aliases());export{i as n,n as r,r as t};
