@@ -51,7 +51,7 @@ def _role(redis: Redis, info: Mapping[str, Any]) -> Finding:
 def _writes(redis: Redis) -> Finding:
     """Check that scripts may write our keys and send our messages, with calls that change nothing."""
     try:
-        redis.eval(_PROBE, 1, keys.API_KEYS, keys.CONFIRMED_CHANNEL)
+        redis.eval(_PROBE, 1, keys.API_KEYS, keys.wake_channel("doctor"))
     except ResponseError as err:
         advice = "It must accept scripts and writes of the user in SLM_REDIS_URL: docs/redis.md has the rights."
         return problem("Redis writes", f"refused ({shorten(str(err), 100)})", advice)
