@@ -29,11 +29,11 @@ NODE_TIMEOUT_S = 1.0  # a node that does not answer in this time is passed over 
 
 # Which arguments of a command are keys; of all others, the first.
 _NONE, _FIRST, _ALL, _ALL_BUT_LAST = slice(0, 0), slice(0, 1), slice(0, None), slice(0, -1)
-_KEYS = {
+KEYS = {
     **dict.fromkeys(("ACL", "AUTH", "CLIENT", "HELLO", "PING", "SELECT"), _NONE),
     **dict.fromkeys(("CLUSTER", "CONFIG", "DBSIZE", "FLUSHALL", "INFO", "SCAN", "SCRIPT", "TIME", "WAIT"), _NONE),
     **dict.fromkeys(("DISCARD", "EXEC", "MULTI", "UNWATCH"), _NONE),
-    **dict.fromkeys(("PSUBSCRIBE", "PUBLISH", "PUNSUBSCRIBE", "SUBSCRIBE", "UNSUBSCRIBE"), _NONE),
+    **dict.fromkeys(("PSUBSCRIBE", "PUBLISH", "PUBSUB", "PUNSUBSCRIBE", "SUBSCRIBE", "UNSUBSCRIBE"), _NONE),
     **dict.fromkeys(("DEL", "EXISTS", "MGET", "TOUCH", "UNLINK", "WATCH"), _ALL),
     **dict.fromkeys(("BLPOP", "BRPOP"), _ALL_BUT_LAST),
     **dict.fromkeys(("LMOVE", "RENAME", "RENAMENX", "SMOVE"), slice(0, 2)),
@@ -126,7 +126,7 @@ def in_slot(command: Sequence[Any]) -> tuple[Any, ...]:
     """Return a command with its keys in our slot. A script without keys gets one, which is the `ROOT` of its names."""
     name, *args = command
     kind = str(name).partition(" ")[0].upper()
-    where = _KEYS.get(kind, _FIRST)
+    where = KEYS.get(kind, _FIRST)
     if kind in ("EVAL", "EVALSHA"):
         if int(args[1]) == 0:
             args[1:2] = [1, ROOT]
