@@ -109,6 +109,11 @@ def pool(address: RedisAddress, nodes: Iterable[tuple[str, int]], **options: Any
     return following.pool(address, SlotOwner(nodes, login), connection_class, **options)
 
 
+def is_in_slot(redis: Redis) -> bool:
+    """Return whether a client writes its keys into our slot."""
+    return issubclass(redis.connection_pool.connection_class, SlotConnection)
+
+
 def node_options(user: str | None, password: str | None, tls: Mapping[str, Any]) -> dict[str, Any]:
     """Return redis-py's arguments for the connections on which a node is asked."""
     return {
