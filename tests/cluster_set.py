@@ -20,6 +20,11 @@ MASTERS = 3  # the least that can vote for a successor
 SLOTS = 16384
 NODE_TIMEOUT_MS = 1000
 PASSWORD = "secret"
+OPTIONS = (
+    *("--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_TIMEOUT_MS)),
+    *("--cluster-allow-replica-migration", "no"),  # all replicas stay with our keys
+    *("--requirepass", PASSWORD, "--masterauth", PASSWORD, "--repl-diskless-sync-delay", "0"),
+)
 
 
 class PlainNames(Redis):
@@ -89,10 +94,8 @@ def running_redis_cluster(folder: Path, replicas: int = 0, options: Sequence[str
         def started(name: str) -> RedisServer:
             place = folder / name
             place.mkdir()
-            bus = ("--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_TIMEOUT_MS))
-            login = ("--requirepass", PASSWORD, "--masterauth", PASSWORD, "--repl-diskless-sync-delay", "0")
-            ports = ("--cluster-port", str(free_port()))
-            return stack.enter_context(running_server(place, f":{PASSWORD}", [*bus, *ports, *login, *options]))
+            given = (*OPTIONS, "--cluster-port", str(free_port()), *options)
+            return stack.enter_context(running_server(place, f":{PASSWORD}", given))
 
         made = ClusterSet(
             [started(f"ours{number}") for number in range(replicas + 1)],
