@@ -5,7 +5,7 @@ for line in io.lines("common/redis/lua/prelude.lua") do
 end
 
 std = "lua51"
-read_globals = {"redis", "ARGV", "cjson"}
+read_globals = {"redis", "KEYS", "ARGV", "cjson"}
 max_line_length = 125
 max_comment_line_length = 130
 files["common/redis/lua"] = {read_globals = prelude}

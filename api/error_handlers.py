@@ -7,7 +7,13 @@ from urllib.parse import quote
 
 from flask import Flask, Response, jsonify, request
 from redis.exceptions import RedisError
-from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
+from werkzeug.exceptions import (
+    HTTPException,
+    MethodNotAllowed,
+    NotFound,
+    RequestedRangeNotSatisfiable,
+    RequestEntityTooLarge,
+)
 
 from api.auth.rates import Allowance
 from api.current import note_allowance, request_id, services
@@ -52,6 +58,8 @@ def _http_exception(err: HTTPException) -> Response:
     response = _answer(_translate(err))
     if isinstance(err, MethodNotAllowed):
         response.headers["Allow"] = ", ".join(sorted(err.valid_methods or ()))
+    if isinstance(err, RequestedRangeNotSatisfiable) and err.length is not None:
+        response.headers["Content-Range"] = f"{err.units} */{err.length}"
     return response
 
 
@@ -65,6 +73,8 @@ def _translate(err: HTTPException) -> SLMError:
         case RequestEntityTooLarge():
             limit = request.max_content_length
             return errors.BodyTooLarge(f"The body must not be larger than {limit} bytes")
+        case RequestedRangeNotSatisfiable():
+            return errors.RangeNotSatisfiable("The file has no such part; Content-Range has its size.")
     if err.code is not None and err.code < 500:
         return errors.InvalidRequest(err.description or err.name)
     log.error("request %s: %s", request_id(), err)

@@ -14,6 +14,7 @@ from api.current import begin_work, caller, end_work, note_allowance, services
 from api.http.request_body import has_body
 from common.errors import Forbidden, SLMError, Unauthorized
 from common.observation import context
+from common.owners.api_keys import Role
 
 _NEEDS = {
     Access.USER: "A worker's API key may only be used by a worker.",
@@ -21,6 +22,8 @@ _NEEDS = {
     Access.TRAINER: "This needs an API key of an admin, or one with the role trainer.",
     Access.ADMIN: "This needs an admin's API key.",
 }
+
+_READING = ("GET", "HEAD", "OPTIONS")
 
 
 def register_gate(app: Flask) -> None:
@@ -77,6 +80,8 @@ def identify(access: Access | None) -> None:
         RedisError: keys cannot be looked up now.
     """
     g.caller = services().keyring.identify(_sent_key())
+    if request.method not in _READING and caller().role is not Role.USER:
+        g.caller = services().keyring.confirm(caller())  # a revoked admin must not create a key meanwhile
     context.add(owner=caller().owner)
     if caller() is ANONYMOUS and not services().settings.insecure and _is_foreign():
         raise Forbidden("Without API keys, this server rejects requests from other sites and under other host names.")

@@ -15,6 +15,7 @@ SLMError                     code                 HTTP  retryable
 │   └── Cancelled            cancelled            409   no     the awaited job was cancelled
 ├── BodyTooLarge             body_too_large       413   no
 ├── UnsupportedMediaType     unsupported_media_type 415 no    the route does not read bodies of this type
+├── RangeNotSatisfiable      range_not_satisfiable 416  no     the file has no such part
 ├── IdempotencyMismatch      idempotency_mismatch 422   no     the key was used before, with another request
 ├── HeadTooLarge             head_too_large       431   no     the request line or the header fields are too long
 ├── RateLimitExceeded        rate_limit_exceeded  429   yes    the owner of the key has reached a rate limit
@@ -166,6 +167,12 @@ class IdempotencyMismatch(SLMError):
     """The Idempotency-Key belongs to a request with another body."""
 
     code, status = "idempotency_mismatch", 422
+
+
+class RangeNotSatisfiable(SLMError):
+    """The header `Range` asks for a part that the file does not have."""
+
+    code, status = "range_not_satisfiable", 416
 
 
 class HeadTooLarge(SLMError):

@@ -22,6 +22,7 @@ from common.jobs.job import Lane
 from common.jobs.store import WakeUp
 from common.observation.logs import fields
 from common.redis.address import RedisAddress
+from common.redis.cluster import CELERY_PREFIX
 from common.redis.sentinel import broker_options
 from common.settings import Settings
 
@@ -31,6 +32,7 @@ TRAIN_QUEUE = f"{QUEUE}.{Lane.TRAIN}"  # the trainers'
 EMBED_QUEUE = f"{QUEUE}.{Lane.EMBED}"  # the embedders'
 HEARTBEAT_S = 10  # RabbitMQ: a connection without a sign of life for that long is given up
 CONNECT_S = 2  # RabbitMQ: what waits for a connection may have leases of a few seconds to renew
+CLUSTER_TRANSPORT = "common.redis.celery_transport:ClusterTransport"  # kombu has none for a cluster
 SPARE_THREADS = 2 + MAX_PREPARING  # pool threads beyond max_num_seqs: two stay free for load and unload
 _TRANSPORT = {
     "ack_emulation": False,  # no acknowledgements, so no copies outside the queue and no redelivery
@@ -91,10 +93,12 @@ def _broker(settings: Settings) -> dict[str, Any]:
             "broker_transport_options": {"max_retries": 0},
         }
     address = RedisAddress.parse(settings.required_redis_url())
+    in_cluster = {"cluster_nodes": address.cluster, "global_keyprefix": CELERY_PREFIX} if address.cluster else {}
     return {
         "broker_url": address.broker_url,
+        "broker_transport": CLUSTER_TRANSPORT if address.cluster else None,
         "broker_use_ssl": dict(address.tls) or None,
-        "broker_transport_options": _TRANSPORT | broker_options(address),
+        "broker_transport_options": _TRANSPORT | broker_options(address) | in_cluster,
         "worker_disable_prefetch": True,
     }
 

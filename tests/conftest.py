@@ -12,6 +12,7 @@ import pytest
 from redis import Redis
 
 from common.redis.client import connect
+from tests.cluster_set import ClusterSet, PlainNames, running_redis_cluster
 from tests.fake_redis import fake_redis
 from tests.redis_server import RedisServer, running_server
 
@@ -79,11 +80,27 @@ def real_redis(redis_server: RedisServer) -> Iterator[Redis]:
     client.close()
 
 
-@pytest.fixture(params=["fake", "real"])
+@pytest.fixture(scope="session")
+def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterSet]:
+    """A real cluster for the whole run; `cluster_redis` empties it for each test."""
+    with running_redis_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster_redis(redis_cluster: ClusterSet) -> Iterator[Redis]:
+    """An empty Redis Cluster."""
+    client = PlainNames(connection_pool=connect(redis_cluster.url).connection_pool)
+    client.flushall()
+    yield client
+    client.close()
+
+
+@pytest.fixture(params=["fake", "real", "cluster"])
 def redis(request: pytest.FixtureRequest) -> Redis:
-    """An empty Redis: each test runs with the emulation and with a real server."""
-    if request.param == "real":
-        client: Redis = request.getfixturevalue("real_redis")
+    """An empty Redis: each test runs with the emulation, with a real server, and with a cluster."""
+    if request.param != "fake":
+        client: Redis = request.getfixturevalue(f"{request.param}_redis")
         return client
     return fake_redis()
 

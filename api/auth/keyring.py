@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 from api.auth.caller import ANONYMOUS, Caller
 from common.errors import Unauthorized
-from common.owners.api_keys import UNLIMITED, ApiKey, ApiKeyStore, Limits, Role, digest
+from common.owners.api_keys import UNLIMITED, ApiKey, ApiKeyStore, Limits, Role, UnknownApiKey, digest
 
-CACHE_S = 2.0  # how long a revoked key may still be accepted
+CACHE_S = 2.0  # how long a revoked key may still be accepted, except for changes by operators
 
 
 class Keyring:
@@ -47,10 +47,22 @@ class Keyring:
             return ANONYMOUS
         if secret is None:
             raise Unauthorized("This needs an API key: send it as 'Authorization: Bearer ...' or 'X-API-Key: ...'.")
-        key = self._find(digest(secret))
-        if key is None:
-            raise Unauthorized("This API key is not valid; it may have been revoked.")
-        return _caller(key)
+        wanted = digest(secret)
+        return _caller(self._valid(self._by_digest.get(wanted), wanted))
+
+    def confirm(self, caller: Caller) -> Caller:
+        """Return the caller with the rights that their key has at this moment; unchanged without a key.
+
+        Raises:
+            Unauthorized: the key was revoked.
+        """
+        if not caller.key:
+            return caller
+        try:
+            found: ApiKey | None = self._store.find(caller.owner)
+        except UnknownApiKey:
+            found = None
+        return _caller(self._valid(found, caller.key))
 
     def now(self, caller: Caller) -> Caller | None:
         """Return the caller with the current rights of their key; None if it was revoked. Unchanged without a key."""
@@ -60,10 +72,15 @@ class Keyring:
         key = self._by_digest.get(caller.key)
         return None if key is None else _caller(key)
 
-    def _find(self, wanted: str) -> ApiKey | None:
-        """Look up a digest. Its timing can reveal at most the digest, from which the key cannot be computed."""
-        key = self._by_digest.get(wanted)
-        return key if key is not None and hmac.compare_digest(key.digest, wanted) else None
+    @staticmethod
+    def _valid(found: ApiKey | None, wanted: str) -> ApiKey:
+        """Return a key that was found if it has that digest.
+
+        The timing can reveal at most the digest, from which the key cannot be computed.
+        """
+        if found is None or not hmac.compare_digest(found.digest, wanted):
+            raise Unauthorized("This API key is not valid; it may have been revoked.")
+        return found
 
     def limits_of(self, owner: str) -> Limits:
         """Return the limits of an owner; an owner without a key has none."""

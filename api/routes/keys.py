@@ -41,7 +41,11 @@ def create_key() -> Response:
     with _changing():
         limits = replace(DEFAULT_LIMITS, **body.limits.given())
         secret = services().api_keys.create(body.name, Role(body.role), limits, keeps_admin=True)
-    response = jsonify({"success": True, "key": secret, **_shown(services().api_keys.find(body.name))})
+    try:
+        created = services().api_keys.find(body.name)
+    except UnknownApiKey as err:
+        raise Conflict("The key was created, but revoked at once by somebody else.") from err
+    response = jsonify({"success": True, "key": secret, **_shown(created)})
     response.status_code = 201
     response.headers["Cache-Control"] = "no-store"
     return response

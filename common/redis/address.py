@@ -14,11 +14,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
-_SCHEMES = "redis://, rediss:// (TLS), unix://, redis+socket://, sentinel:// or sentinels:// (TLS)"
+_SCHEMES = (
+    "redis://, rediss:// (TLS), unix://, redis+socket://, sentinel://, sentinels:// (TLS), redis+cluster:// or "
+    "rediss+cluster:// (TLS)"
+)
 _TLS_DEFAULTS = {"ssl_cert_reqs": "required", "ssl_check_hostname": "true"}
 _TLS_VALUES = {"ssl_cert_reqs": ("required", "optional", "none"), "ssl_check_hostname": ("true", "false")}
 _TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
-_SENTINEL_PORT = 26379
+_PORT, _SENTINEL_PORT = 6379, 26379
 _UNREADABLE = "its host or port cannot be read; in a password, write %2F %23 %3F %40 %3A for / # ? @ :"
 
 
@@ -36,15 +39,17 @@ class SentinelService:
 class RedisAddress:
     """One server and database.
 
-    `client_url` is for redis-py, `broker_url` for Celery. Both may hold a password. With `sentinel`, redis-py cannot
-    read the URL: the server is the one that the Sentinels name, `user`, `password` and `database` are for it. `tls` has
-    redis-py's arguments for TLS, and is empty without it.
+    `client_url` is for redis-py, `broker_url` for Celery. Both may hold a password. With `sentinel` or `cluster`,
+    redis-py cannot read the URL: the server is the one that the Sentinels name, or that of the cluster (of which
+    `cluster` has some nodes) which has our keys; `user`, `password` and `database` are for it. `tls` has redis-py's
+    arguments for TLS, and is empty without it.
     """
 
     client_url: str
     broker_url: str
     tls: Mapping[str, str | bool] = field(default_factory=dict, hash=False)
     sentinel: SentinelService | None = None
+    cluster: tuple[tuple[str, int], ...] = ()
     user: str | None = None
     password: str | None = None
     database: int = 0
@@ -62,6 +67,9 @@ class RedisAddress:
                                   the hosts are Sentinels, the login and the database those of the server that they call
                                   NAME; options: sentinel_user, sentinel_password
             sentinels://…         the same with TLS to both, and its options
+            redis+cluster://[[USER]:PASSWORD@]HOST[:PORT],HOST[:PORT]…
+                                  the hosts are some nodes of a cluster
+            rediss+cluster://…    the same with TLS, and its options
 
         Raises:
             ValueError: the URL has another form; the text says what is wrong, without the password.
@@ -74,6 +82,8 @@ class RedisAddress:
                 return _socket(parts)
             case "sentinel" | "sentinels":
                 return _sentinel(parts, parts.scheme)
+            case "redis+cluster" | "rediss+cluster":
+                return _cluster(parts, parts.scheme)
         raise ValueError(f"it must begin with {_SCHEMES}")
 
     @classmethod
@@ -85,7 +95,7 @@ class RedisAddress:
 def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
-        if not parts.scheme.startswith("sentinel"):
+        if not parts.scheme.startswith("sentinel") and not parts.scheme.endswith("+cluster"):
             _ = parts.port  # raises if it is not a number
     except ValueError:
         raise ValueError(_UNREADABLE) from None
@@ -98,9 +108,8 @@ def _network(parts: SplitResult, scheme: Literal["redis", "rediss"]) -> RedisAdd
     options = _options(parts, known=("db", *_TLS_VALUES, *_TLS_FILES) if scheme == "rediss" else ("db",))
     database = _database([parts.path.removeprefix("/"), options.pop("db", "")])
     host = parts.hostname or "127.0.0.1"
-    netloc = f"[{host}]" if ":" in host else host
     tls = _checked_tls(_TLS_DEFAULTS | options) if scheme == "rediss" else {}
-    url = f"{scheme}://{_login(parts)}{netloc}:{parts.port or 6379}/{database}{_query(tls)}"
+    url = f"{scheme}://{_login(parts)}{_netloc(host, parts.port or _PORT)}/{database}{_query(tls)}"
     return RedisAddress(client_url=url, broker_url=url, tls=_typed(tls))
 
 
@@ -113,30 +122,63 @@ def _sentinel(parts: SplitResult, scheme: Literal["sentinel", "sentinels"]) -> R
         raise ValueError("it lacks ?master=NAME, the name that the Sentinels monitor")
     own = {name: options.pop(name, "") for name in ("sentinel_user", "sentinel_password")}
     tls = _checked_tls(_TLS_DEFAULTS | options) if scheme == "sentinels" else {}
-    hosts = tuple(_host(text) for text in parts.netloc.rpartition("@")[2].split(","))
-    login, places = _login(parts), [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in hosts]
+    hosts = _hosts(parts, _SENTINEL_PORT, "a Sentinel, as in sentinel://one:26379,two:26379/0?master=NAME")
+    login, places = _login(parts), [_netloc(*place) for place in hosts]
     query = _query({"master": master} | {name: text for name, text in own.items() if text} | dict(tls))
-    user, _, password = login.removesuffix("@").partition(":")
+    user, password = _user_and_password(login)
     return RedisAddress(
         client_url=f"{scheme}://{login}{','.join(places)}/{database}{query}",
         broker_url=";".join(f"sentinel://{login}{place}/{database}" for place in places),
         tls=_typed(tls),
         sentinel=SentinelService(hosts, master, own["sentinel_user"] or None, own["sentinel_password"] or None),
-        user=unquote(user) or None,
-        password=unquote(password) or None,
+        user=user,
+        password=password,
         database=database,
     )
 
 
-def _host(text: str) -> tuple[str, int]:
+def _cluster(parts: SplitResult, scheme: Literal["redis+cluster", "rediss+cluster"]) -> RedisAddress:
+    is_tls = scheme == "rediss+cluster"
+    options = _options(parts, known=(*_TLS_VALUES, *_TLS_FILES) if is_tls else ())
+    if _database([parts.path.removeprefix("/")]):
+        raise ValueError("a cluster has only the database 0")
+    tls = _checked_tls(_TLS_DEFAULTS | options) if is_tls else {}
+    hosts = _hosts(parts, _PORT, "a node, as in redis+cluster://one:6379,two:6379")
+    login, places = _login(parts), [_netloc(*place) for place in hosts]
+    user, password = _user_and_password(login)
+    return RedisAddress(
+        client_url=f"{scheme}://{login}{','.join(places)}/0{_query(tls)}",
+        broker_url=f"redis://{login}{places[0]}/0",
+        tls=_typed(tls),
+        cluster=hosts,
+        user=user,
+        password=password,
+    )
+
+
+def _hosts(parts: SplitResult, port: int, what: str) -> tuple[tuple[str, int], ...]:
+    """Return the hosts of a URL with their ports, each `port` if it has none; `what` says what is missing."""
+    return tuple(_host(text, port, what) for text in parts.netloc.rpartition("@")[2].split(","))
+
+
+def _host(text: str, default_port: int, what: str) -> tuple[str, int]:
     try:
         parts = urlsplit(f"//{text}")
-        host, port = parts.hostname, parts.port or _SENTINEL_PORT
+        host, port = parts.hostname, parts.port or default_port
     except ValueError:
         raise ValueError(_UNREADABLE) from None
     if not host:
-        raise ValueError("it lacks the host of a Sentinel, as in sentinel://one:26379,two:26379/0?master=NAME")
+        raise ValueError(f"it lacks the host of {what}")
     return host, port
+
+
+def _netloc(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _user_and_password(login: str) -> tuple[str | None, str | None]:
+    user, _, password = login.removesuffix("@").partition(":")
+    return unquote(user) or None, unquote(password) or None
 
 
 def _query(options: Mapping[str, str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import partial
 
 from redis import BlockingConnectionPool, Redis
@@ -13,7 +14,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from common.errors import InternalError, RedisFull, RedisUnavailable, SLMError
-from common.redis import sentinel
+from common.redis import cluster, sentinel
 from common.redis.address import RedisAddress
 from common.redis.failures import RedisTrouble, WatchedRetry
 
@@ -47,12 +48,7 @@ def _retry(retries: int, trouble: RedisTrouble | None) -> Retry:
 
 
 def _pool(address: RedisAddress, retry: Retry) -> BlockingConnectionPool:
-    make = (
-        partial(BlockingConnectionPool.from_url, address.client_url)
-        if address.sentinel is None
-        else partial(sentinel.pool, address, address.sentinel)
-    )
-    return make(
+    return _maker(address)(
         max_connections=MAX_CONNECTIONS,
         timeout=SOCKET_TIMEOUT_S,
         decode_responses=True,
@@ -62,6 +58,14 @@ def _pool(address: RedisAddress, retry: Retry) -> BlockingConnectionPool:
         health_check_interval=HEALTH_CHECK_S,
         retry=retry,
     )
+
+
+def _maker(address: RedisAddress) -> Callable[..., BlockingConnectionPool]:
+    if address.sentinel is not None:
+        return partial(sentinel.pool, address, address.sentinel)
+    if address.cluster:
+        return partial(cluster.pool, address, address.cluster)
+    return partial(BlockingConnectionPool.from_url, address.client_url)
 
 
 def explain(err: RedisError) -> SLMError:

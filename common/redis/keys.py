@@ -92,7 +92,6 @@ slm:subscriber:<id>     channel on which a process wakes its own subscription's 
 slm:control             channel commands to workers, trainers and embedders: {"cancel": job_id}, {"yield": job_id},
                                 {"pause": job_id}, {"model": generation}; {"adapters": true}: names, versions or aliases
                                 changed
-slm:confirmed           channel empty messages, so that WAIT has a write to wait for (`scripts.Script.on_replicas`)
 """
 
 from __future__ import annotations
@@ -110,7 +109,6 @@ LANES = f"{PREFIX}lanes"
 ADAPTERS = f"{PREFIX}adapters"
 DELETED_ADAPTERS = f"{PREFIX}adapters:deleted"
 ALIASES = f"{PREFIX}aliases"
-CONFIRMED_CHANNEL = f"{PREFIX}confirmed"
 CONTROL_CHANNEL = f"{PREFIX}control"
 COUNTERS = f"{PREFIX}counters"
 FEEDBACK = f"{PREFIX}feedback:by_time"

@@ -11,8 +11,6 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import NoScriptError
 
-from common.redis import keys
-
 _FOLDER = Path(__file__).parent / "lua"
 
 Argument = str | int | float
@@ -36,15 +34,11 @@ class Script:
     def on_replicas(self, replicas: int, timeout_s: float, args: Sequence[Argument]) -> tuple[Any, int]:
         """Run it, and wait until that many replicas have everything that was written before; for up to `timeout_s`.
 
-        Returns the answer, and how many have it. WAIT is for the writes of its own connection, so all is sent as one
-        pipeline; the message makes it wait even if the script finds an earlier call's work and writes nothing.
+        Returns the answer, and how many have it. WAIT is for the writes of its own connection, so both are sent as one
+        pipeline, and a script that finds an earlier call's work must write nevertheless.
         """
-        commands: list[tuple[Argument, ...]] = [
-            ("EVALSHA", self._script.sha, 0, *args),
-            ("PUBLISH", keys.CONFIRMED_CHANNEL, ""),
-            ("WAIT", replicas, round(timeout_s * 1000)),
-        ]
-        answer, _, copies = self._pipelined(commands)
+        wait = ("WAIT", replicas, round(timeout_s * 1000))
+        answer, copies = self._pipelined([("EVALSHA", self._script.sha, 0, *args), wait])
         return answer, int(copies)
 
     def many(self, calls: Sequence[Sequence[Argument]]) -> list[Any]:

@@ -11,6 +11,7 @@ from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from common.redis import keys
+from common.redis.cluster import is_in_slot
 from deploy.doctor.finding import Finding, ok, problem, warning
 
 OLDEST = (6, 2)
@@ -37,12 +38,28 @@ def check_job_store(redis: Redis, replicas: int) -> Iterator[Finding]:
     yield from _memory(info)
     yield from _configuration(redis)
     yield from _replicas(info, replicas)
+    if is_in_slot(redis):
+        yield from _coverage(redis)
     yield _role(redis, info)
 
 
+def _coverage(redis: Redis) -> Iterator[Finding]:
+    """Check that a cluster goes on without the masters that have none of our keys."""
+    try:
+        needs_all = _setting(redis, "cluster-require-full-coverage") == "yes"
+    except RedisError:
+        return
+    if needs_all:
+        advice = "Set cluster-require-full-coverage to no: else the loss of a master without our keys stops everything."
+        yield warning("Redis cluster", "needs all masters", advice)
+    else:
+        yield ok("Redis cluster", "needs only the master with our keys")
+
+
 def _role(redis: Redis, info: Mapping[str, Any]) -> Finding:
-    if info.get("cluster_enabled"):
-        return problem("Redis role", "a member of a cluster", "Set SLM_REDIS_URL to a Redis without cluster mode.")
+    if info.get("cluster_enabled") and not is_in_slot(redis):
+        advice = "Let SLM_REDIS_URL begin with redis+cluster:// or rediss+cluster://: docs/redis.md has the form."
+        return problem("Redis role", "a node of a cluster", advice)
     if info.get("role") == "slave":
         return problem("Redis role", "a replica, which accepts no writes", "Set SLM_REDIS_URL to the primary.")
     return _writes(redis)
@@ -51,7 +68,7 @@ def _role(redis: Redis, info: Mapping[str, Any]) -> Finding:
 def _writes(redis: Redis) -> Finding:
     """Check that scripts may write our keys and send our messages, with calls that change nothing."""
     try:
-        redis.eval(_PROBE, 1, keys.API_KEYS, keys.CONFIRMED_CHANNEL)
+        redis.eval(_PROBE, 1, keys.API_KEYS, keys.wake_channel("doctor"))
     except ResponseError as err:
         advice = "It must accept scripts and writes of the user in SLM_REDIS_URL: docs/redis.md has the rights."
         return problem("Redis writes", f"refused ({shorten(str(err), 100)})", advice)

@@ -222,6 +222,7 @@ class RegistryHistories(RuleBasedStateMachine):
         assert {content for content in CONTENTS if self.registry.facts(content)} == held
 
 
+@pytest.mark.parametrize("redis", ["fake", "real"], indirect=True)  # a cluster would add nothing but time
 def test_random_histories_of_the_registry(redis: Redis) -> None:
     machine = type("Histories", (RegistryHistories,), {"redis": redis})
     run_state_machine_as_test(

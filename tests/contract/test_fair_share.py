@@ -63,6 +63,7 @@ def counter(redis: Redis) -> Counter:
     return Counter(redis)
 
 
+@pytest.mark.parametrize("redis", ["fake", "real"], indirect=True)  # a cluster would add nothing but time
 def test_an_owner_with_thousands_of_jobs_does_not_delay_another(counter: Counter) -> None:
     counter.enter_many(2000, "ann")
     counter.serve(3)

@@ -175,6 +175,7 @@ def meaning_of(claim: Claim) -> Resolved:
     return Resolved(claim.job.base, claim.job.model, claim.job.adapter_id)
 
 
+@pytest.mark.parametrize("redis", ["fake", "real"], indirect=True)  # a cluster would add nothing but time
 def test_random_histories_of_jobs_while_models_change(redis: Redis) -> None:
     machine = type("Histories", (JobHistories,), {"redis": redis})
     run_state_machine_as_test(

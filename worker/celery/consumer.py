@@ -22,6 +22,8 @@ from redis.connection import SSLConnection
 from redis.exceptions import RedisError, ResponseError
 from redis.sentinel import SentinelManagedConnection
 
+from common.queue import CLUSTER_TRANSPORT
+from common.redis.celery_transport import ClusterChannel, ClusterTransport
 from common.redis.outage import Outage
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ log = logging.getLogger(__name__)
 class Patience(redis.Channel):
     """Added to a channel of kombu: no message or error reply ends it. celery-types does not know the methods."""
 
-    connection: Transport | SentinelTransport
+    connection: AnyTransport
 
     def _brpop_read(self, **options: Any) -> bool | None:
         """Read the reply to BRPOP and pass the message on."""
@@ -111,6 +113,27 @@ class SentinelTransport(redis.SentinelTransport):
     outage: Outage
 
 
+class PatientClusterChannel(Patience, ClusterChannel):
+    """Our channel for a cluster, with patience."""
+
+
+class PatientClusterTransport(ClusterTransport):
+    """The same for a cluster."""
+
+    Channel = PatientClusterChannel
+    brpop_timeout = BRPOP_S  # type: ignore[assignment]
+    outage: Outage
+
+
+AnyTransport = Transport | SentinelTransport | PatientClusterTransport
+_OURS: dict[str, type[AnyTransport]] = {
+    "redis": Transport,
+    "rediss": Transport,
+    "sentinel": SentinelTransport,
+    CLUSTER_TRANSPORT: PatientClusterTransport,
+}
+
+
 class PatientConsumer(Consumer):
     """Waits while Redis cannot be used, and logs it once; Celery's setting `worker_consumer` names this class.
 
@@ -127,10 +150,10 @@ class PatientConsumer(Consumer):
         connection = self.app.connection_for_read(heartbeat=heartbeat)
         if connection.transport_cls == "amqp":
             return self._connected_to_rabbitmq(connection)
-        ours = SentinelTransport if connection.transport_cls == "sentinel" else Transport
+        ours = _OURS[connection.transport_cls]
         connection.transport_cls = ours  # type: ignore[assignment]
         connection.resolve_aliases = {ours: ours.driver_type}  # type: ignore[dict-item]  # its name in logs
-        cast("Transport | SentinelTransport", connection.transport).outage = self._outage
+        cast(AnyTransport, connection.transport).outage = self._outage
         return self.ensure_connected(connection)
 
     def ensure_connected(self, conn: Connection) -> Connection:

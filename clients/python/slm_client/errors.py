@@ -5,7 +5,7 @@ SLMClientError
 ├── BadAnswer               the answer is not from this API, probably from another server
 └── ApiError                the server rejected the request; `code` says why
     ├── InvalidRequest      invalid_request, idempotency_mismatch, body_too_large, method_not_allowed,
-    │   │                   unsupported_media_type, head_too_large
+    │   │                   unsupported_media_type, range_not_satisfiable, head_too_large
     │   └── PromptTooLong   prompt_too_long
     ├── Unauthorized        invalid_api_key
     ├── Forbidden           forbidden
@@ -167,6 +167,7 @@ _BY_CODE: Mapping[str, type[ApiError]] = {
     "idempotency_mismatch": InvalidRequest,
     "body_too_large": InvalidRequest,
     "unsupported_media_type": InvalidRequest,
+    "range_not_satisfiable": InvalidRequest,
     "head_too_large": InvalidRequest,
     "method_not_allowed": InvalidRequest,
     "not_found": NotFound,

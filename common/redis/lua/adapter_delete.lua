@@ -21,8 +21,8 @@ local kind, user, version = open_user_of(versions, name)
 if kind then return {kind, version, user} end
 
 redis.call('HDEL', key, unpack(numbers))
-if not newest_version(name) then redis.call('SREM', 'slm:adapters', name) end
-local aliases = redis.call('HGETALL', 'slm:aliases')
+if not newest_version(name) then redis.call('SREM', ROOT .. ':adapters', name) end
+local aliases = redis.call('HGETALL', ROOT .. ':aliases')
 for i = 1, #aliases, 2 do  -- a roll-back must not return to a deleted version
   local alias, left = cjson.decode(aliases[i + 1]), {}
   for _, target in ipairs(alias.history or {}) do
@@ -32,14 +32,14 @@ for i = 1, #aliases, 2 do  -- a roll-back must not return to a deleted version
   write_alias(aliases[i], alias)
 end
 local now = now_ms()
-redis.call('ZREMRANGEBYSCORE', 'slm:adapters:deleted', '-inf', now - KEEP_MS)
-for _, other in ipairs(redis.call('SMEMBERS', 'slm:adapters')) do
+redis.call('ZREMRANGEBYSCORE', ROOT .. ':adapters:deleted', '-inf', now - KEEP_MS)
+for _, other in ipairs(redis.call('SMEMBERS', ROOT .. ':adapters')) do
   local held = redis.call('HGETALL', adapter_key(other))
   for i = 1, #held, 2 do if tonumber(held[i]) then ids[held[i + 1]] = nil end end
 end
 for id in pairs(ids) do
-  redis.call('DEL', 'slm:adapter_version:' .. id)
-  redis.call('ZADD', 'slm:adapters:deleted', now, id)
+  redis.call('DEL', ROOT .. ':adapter_version:' .. id)
+  redis.call('ZADD', ROOT .. ':adapters:deleted', now, id)
 end
 announce_adapters()
 return {'ok', unpack(numbers)}

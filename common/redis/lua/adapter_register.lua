@@ -5,7 +5,7 @@ local name, id, is_folder = unpack(ARGV, 1, 3)
 local kind = name == 'default' and 'reserved' or kind_of(name)
 if kind and kind ~= 'adapter' then return {kind, 0, 0} end
 
-local key, version_key = adapter_key(name), 'slm:adapter_version:' .. id
+local key, version_key = adapter_key(name), ROOT .. ':adapter_version:' .. id
 local number, newest = newest_version(name)
 if newest ~= id and is_folder == '1' and redis.call('HGET', key, 'folder') == id then
   for earlier = number or 0, 1, -1 do
@@ -20,7 +20,7 @@ number = redis.call('HINCRBY', key, 'last', 1)
 redis.call('HSETNX', version_key, 'created_ms', now_ms())
 redis.call('HSET', version_key, unpack(ARGV, 4))
 redis.call('HSET', key, number, id)
-redis.call('SADD', 'slm:adapters', name)
-redis.call('ZREM', 'slm:adapters:deleted', id)
+redis.call('SADD', ROOT .. ':adapters', name)
+redis.call('ZREM', ROOT .. ':adapters:deleted', id)
 announce_adapters()
 return {'ok', number, 1}

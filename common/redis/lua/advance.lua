@@ -5,7 +5,7 @@
 write_even_when_full()
 local id, attempt, need, delay, grammar, remember_s, base = unpack(ARGV)
 if not owns(id, attempt) then return {-1, {}} end
-if grammar ~= '' then redis.call('SET', grammar, 1, 'EX', remember_s) end
+if grammar ~= '' then redis.call('SET', key_of(grammar), 1, 'EX', remember_s) end
 
 local now, prepared_in = now_ms(), redis.call('HGET', job_key(id), 'lane')
 local lane = base == '' and sibling(prepared_in, need) or lane_of_base(need, base, now)

@@ -1,4 +1,4 @@
 -- ARGV: alias.  Returns whether it existed.
-local deleted = redis.call('HDEL', 'slm:aliases', ARGV[1])
+local deleted = redis.call('HDEL', ROOT .. ':aliases', ARGV[1])
 if deleted == 1 then announce_adapters() end
 return deleted

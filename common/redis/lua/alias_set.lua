@@ -7,7 +7,7 @@ if kind and kind ~= 'alias' then return {kind, ''} end
 local found = resolve_model(model)
 if not found then return {'unknown', ''} end
 
-local old = redis.call('HGET', 'slm:aliases', name)
+local old = redis.call('HGET', ROOT .. ':aliases', name)
 local alias = old and cjson.decode(old) or {set_by = set_by}
 if is_modest == '1' and alias.set_by ~= '' then return {'ok', old} end
 local has_moved = alias.target ~= found.model

@@ -5,7 +5,7 @@
 -- 'file' or 'open_batches'.
 local id, owner, file, ttl_s, window_s, most_open = unpack(ARGV, 1, 6)
 local now_s = math.floor(now_ms() / 1000)
-local open = 'slm:batches:open:' .. owner
+local open = ROOT .. ':batches:open:' .. owner
 local record = redis.call('HMGET', file_key(file), 'owner', 'is_deleted')
 if not record[1] or record[2] then return 'file' end
 redis.call('ZREMRANGEBYSCORE', open, '-inf', now_s)
@@ -18,9 +18,9 @@ for _, key in ipairs({file_key(file), file_key(file) .. ':lines', file_key(file)
 end
 local models = {}
 for _, row in ipairs(known_models()) do models[row[1]] = row[4] end
-redis.call('HSET', 'slm:batch:' .. id, 'models', cjson.encode(models), unpack(ARGV, 7))
-redis.call('EXPIRE', 'slm:batch:' .. id, ttl_s)
-redis.call('ZADD', 'slm:batches:' .. owner, now_s, id)
-redis.call('ZADD', 'slm:batches:open', now_s, id)
+redis.call('HSET', ROOT .. ':batch:' .. id, 'models', cjson.encode(models), unpack(ARGV, 7))
+redis.call('EXPIRE', ROOT .. ':batch:' .. id, ttl_s)
+redis.call('ZADD', ROOT .. ':batches:' .. owner, now_s, id)
+redis.call('ZADD', ROOT .. ':batches:open', now_s, id)
 redis.call('ZADD', open, now_s + ttl_s, id)
 return ''

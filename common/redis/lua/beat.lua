@@ -4,8 +4,8 @@ write_even_when_full()
 local worker, lease_ms, report = unpack(ARGV, 1, 3)
 local now = now_ms()
 for i = 4, #ARGV, 2 do note_places(worker, ARGV[i], ARGV[i + 1], now) end
-redis.call('ZADD', 'slm:workers', now + lease_ms, worker)
+redis.call('ZADD', ROOT .. ':workers', now + lease_ms, worker)
 note_beat('worker', now, lease_ms / 2)  -- workers beat four times per lease
-redis.call('HSET', 'slm:awake', 'lease_ms', lease_ms)
-redis.call('SET', 'slm:worker:' .. worker, report, 'PX', lease_ms)
+redis.call('HSET', ROOT .. ':awake', 'lease_ms', lease_ms)
+redis.call('SET', ROOT .. ':worker:' .. worker, report, 'PX', lease_ms)
 return 1

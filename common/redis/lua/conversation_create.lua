@@ -4,10 +4,11 @@
 local id, owner, most, most_messages, most_bytes, count = unpack(ARGV, 1, 6)
 local key, now, first_field = conversation_key(id), now_ms(), 7 + 4 * count
 if redis.call('EXISTS', key) == 1 then return '' end  -- sent twice
-if most ~= '' and redis.call('ZCARD', 'slm:conversations:of:' .. owner) >= tonumber(most) then return 'conversations' end
+local of_owner = redis.call('ZCARD', ROOT .. ':conversations:of:' .. owner)
+if most ~= '' and of_owner >= tonumber(most) then return 'conversations' end
 local bytes = count * BYTES_PER_MESSAGE
 for i = 7, #ARGV do bytes = bytes + #ARGV[i] end
-local taken = redis.call('HGET', 'slm:conversations:bytes', owner) or 0
+local taken = redis.call('HGET', ROOT .. ':conversations:bytes', owner) or 0
 if most_messages ~= '' and tonumber(count) > tonumber(most_messages) then return 'messages' end
 if most_bytes ~= '' and taken + bytes > tonumber(most_bytes) then return 'bytes' end
 

@@ -2,7 +2,7 @@
 -- ... of the file's record; without a record, only the limits are checked.  Returns '' if the file is (or could be)
 -- stored; otherwise the limit that it exceeds, and deletes the content that was written for it.
 local owner, id, bytes, most_files, most_bytes, ttl_s = unpack(ARGV, 1, 6)
-local sizes_key = 'slm:files:bytes:' .. owner
+local sizes_key = ROOT .. ':files:bytes:' .. owner
 local num_files, num_bytes = 1, tonumber(bytes)
 local sizes = redis.call('HGETALL', sizes_key)
 for i = 1, #sizes, 2 do
@@ -24,6 +24,6 @@ end
 redis.call('DEL', file_key(id))
 redis.call('HSET', file_key(id), unpack(ARGV, 7))
 redis.call('EXPIRE', file_key(id), ttl_s)
-redis.call('ZADD', 'slm:files:' .. owner, math.floor(now_ms() / 1000), id)
+redis.call('ZADD', ROOT .. ':files:' .. owner, math.floor(now_ms() / 1000), id)
 redis.call('HSET', sizes_key, id, bytes)
 return ''

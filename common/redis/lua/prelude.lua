@@ -2,6 +2,12 @@
 -- Times are the Redis server's, in ms, so that clocks of different machines are never compared.
 -- Subtract from 0 instead of negating: Redis 6 and 7 write -0 as "-0", which their commands refuse as a number.
 
+-- With what all keys begin; a cluster's single slot for them is named by a key that each script declares (cluster.py).
+local ROOT = KEYS[1] or 'slm'
+
+-- Return the key with a name of keys.py, which has the usual beginning.
+local function key_of(name) return ROOT .. string.sub(name, #'slm' + 1) end
+
 local DISPATCHED_AHEAD = 1  -- jobs dispatched beyond the free capacity: hides a wake-up message's latency (3-5 ms)
 local PLACES_PER_RESERVED = 32  -- of that many places, one is kept free for other owners
 
@@ -10,13 +16,13 @@ local function now_ms()
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
-local function job_key(id) return 'slm:job:' .. id end
-local function log_key(id) return 'slm:job:' .. id .. ':log' end
-local function lane_key(lane, what) return 'slm:lane:' .. lane .. ':' .. what end
+local function job_key(id) return ROOT .. ':job:' .. id end
+local function log_key(id) return ROOT .. ':job:' .. id .. ':log' end
+local function lane_key(lane, what) return ROOT .. ':lane:' .. lane .. ':' .. what end
 
 -- Allow the script to write when the memory limit is reached: Redis refuses only a script's first write, and only if
 -- that write can use memory. For scripts that keep or end accepted jobs; new work has to wait until there is room.
-local function write_even_when_full() redis.call('HDEL', 'slm:awake', '') end
+local function write_even_when_full() redis.call('HDEL', ROOT .. ':awake', '') end
 
 local EVENTS_PER_MESSAGE = 64  -- bounds a published message, and a command's arguments
 
@@ -55,7 +61,7 @@ local function append_from(id, first_seq, first_arg, last_arg)
 end
 
 local function live_workers(now)
-  return redis.call('ZRANGEBYSCORE', 'slm:workers', now, '+inf')
+  return redis.call('ZRANGEBYSCORE', ROOT .. ':workers', now, '+inf')
 end
 
 -- The name of a lane: what its jobs need (`generate`, `prepare`, `control`, ...), and if the workers of a base model
@@ -77,6 +83,12 @@ local function queue_of(lane)
   return (need == 'generate' or need == 'prepare') and 'slm' or 'slm.' .. need
 end
 
+-- Return how many messages wait in the Celery queue of a lane.
+local function num_messages(lane)
+  local queue = queue_of(lane)
+  return redis.call('LLEN', KEYS[1] and ROOT .. ':' .. queue or queue)
+end
+
 local SERVICE_MS = 1000  -- how long a sum of places is used; a worker of an older version changes places without a word
 
 local function count_service(lane, now)
@@ -91,7 +103,7 @@ end
 -- Return how many live workers serve a lane, and how many places they have: jobs that they run at once. The sums are
 -- kept, because every request needs them several times, and there may be a thousand workers.
 local function service_of(lane, now)
-  local live = redis.call('ZCOUNT', 'slm:workers', now, '+inf')
+  local live = redis.call('ZCOUNT', ROOT .. ':workers', now, '+inf')
   local known = redis.call('HMGET', lane_key(lane, 'service'), 'live', 'until_ms', 'workers', 'places')
   local left_ms = tonumber(known[2] or 0) - now  -- too long if the clock was set back
   if known[1] == tostring(live) and left_ms > 0 and left_ms <= SERVICE_MS then
@@ -106,9 +118,9 @@ end
 
 -- Note how many jobs of a lane a worker runs at once. Called with each heartbeat, before the worker counts as alive.
 local function note_places(worker, lane, places, now)
-  redis.call('SADD', 'slm:lanes', lane)
+  redis.call('SADD', ROOT .. ':lanes', lane)
   local before = redis.call('HGET', lane_key(lane, 'places'), worker)
-  local alive_until = redis.call('ZSCORE', 'slm:workers', worker)
+  local alive_until = redis.call('ZSCORE', ROOT .. ':workers', worker)
   if before == places and alive_until and tonumber(alive_until) >= now then return end
   redis.call('HSET', lane_key(lane, 'places'), worker, places)
   redis.call('DEL', lane_key(lane, 'service'))
@@ -133,7 +145,7 @@ local function lane_limit(lane, now)
   return need == 'generate' and places + DISPATCHED_AHEAD or places
 end
 
-local function model_key(base) return base == '' and 'slm:model' or 'slm:model:' .. base end
+local function model_key(base) return base == '' and ROOT .. ':model' or ROOT .. ':model:' .. base end
 
 -- Change the desired state of a base model; returns its generation.
 local function desire(base, loaded)
@@ -146,8 +158,8 @@ end
 
 -- Forget a worker that has left or died.
 local function forget_worker(worker)
-  redis.call('ZREM', 'slm:workers', worker)
-  for _, lane in ipairs(redis.call('SMEMBERS', 'slm:lanes')) do redis.call('HDEL', lane_key(lane, 'places'), worker) end
+  redis.call('ZREM', ROOT .. ':workers', worker)
+  for _, lane in ipairs(redis.call('SMEMBERS', ROOT .. ':lanes')) do redis.call('HDEL', lane_key(lane, 'places'), worker) end
 end
 
 -- Return the name of a flow: the jobs of one owner and priority. See fair_share.py.
@@ -320,7 +332,7 @@ end
 -- owner.
 local function next_to_generate(lane, limit, room)
   local capacity = limit - DISPATCHED_AHEAD
-  local has_others = redis.call('HLEN', 'slm:api_keys') > 1
+  local has_others = redis.call('HLEN', ROOT .. ':api_keys') > 1
   local reserved = has_others and math.floor(capacity / PLACES_PER_RESERVED) or 0
   if reserved == 0 or room > DISPATCHED_AHEAD + reserved then
     return redis.call('ZRANGE', lane_key(lane, 'pending'), 0, 0)[1]
@@ -391,7 +403,7 @@ end
 -- Put a job into the queue, with its deadline if it has one.
 local function enqueue(id, lane)
   local job = redis.call('HMGET', job_key(id), 'order', 'expires_ms')
-  redis.call('SADD', 'slm:lanes', lane)
+  redis.call('SADD', ROOT .. ':lanes', lane)
   redis.call('ZADD', lane_key(lane, 'pending'), queue_score(id, lane), id)
   join_flow(id, lane, job[1])
   if job[2] then redis.call('ZADD', lane_key(lane, 'deadlines'), job[2], id) end
@@ -400,7 +412,7 @@ end
 -- Return the tokens of a flow's jobs that are dispatched or running for the same need on other base models.
 local function cost_elsewhere(lane, flow)
   local need, cost = parts_of(lane), 0
-  for _, other in ipairs(redis.call('SMEMBERS', 'slm:lanes')) do
+  for _, other in ipairs(redis.call('SMEMBERS', ROOT .. ':lanes')) do
     if other ~= lane and parts_of(other) == need then
       cost = cost + (redis.call('HGET', lane_key(other, 'running_cost'), flow) or 0)
     end
@@ -434,15 +446,15 @@ local function requeue(id, lane)
 end
 
 -- Increment a counter for /metrics (`keys.COUNTERS`).
-local function count(what) redis.call('HINCRBY', 'slm:counters', what, 1) end
+local function count(what) redis.call('HINCRBY', ROOT .. ':counters', what, 1) end
 
-local function webhooks_key(id) return 'slm:webhooks:due:' .. redis.call('HGET', job_key(id), 'owner') end
+local function webhooks_key(id) return ROOT .. ':webhooks:due:' .. redis.call('HGET', job_key(id), 'owner') end
 
 -- Schedule the job's webhook, if it has one.
 local function schedule_webhook(id, now)
   if redis.call('HEXISTS', job_key(id), 'webhook_url') == 0 then return end
   redis.call('ZADD', webhooks_key(id), now, id)
-  redis.call('SADD', 'slm:webhooks:owners', redis.call('HGET', job_key(id), 'owner'))
+  redis.call('SADD', ROOT .. ':webhooks:owners', redis.call('HGET', job_key(id), 'owner'))
 end
 
 -- Set a training run aside until it is resumed. Its checkpoints stay.
@@ -450,18 +462,18 @@ local function set_aside(id, lane)
   leave_lane(id, lane)
   redis.call('HSET', job_key(id), 'state', 'paused')
   redis.call('HDEL', job_key(id), 'worker', 'claim', 'pause')
-  redis.call('SADD', 'slm:jobs:paused', id)
+  redis.call('SADD', ROOT .. ':jobs:paused', id)
   append(id, 'status', '{"status": "Paused"}')
 end
 
 -- Enter a terminal state. Call before the terminal event is appended: readers that see the event must see the state.
 local function close(id, lane, state, now)
   leave_lane(id, lane)
-  redis.call('SREM', 'slm:jobs:paused', id)
+  redis.call('SREM', ROOT .. ':jobs:paused', id)
   redis.call('SREM', lane_key(lane, 'unread'), id)
   redis.call('HSET', job_key(id), 'state', state, 'finished_ms', now)
   count('jobs:' .. redis.call('HGET', job_key(id), 'kind') .. ':' .. state)
-  redis.call('SREM', 'slm:jobs:open:' .. redis.call('HGET', job_key(id), 'owner'), id)
+  redis.call('SREM', ROOT .. ':jobs:open:' .. redis.call('HGET', job_key(id), 'owner'), id)
   schedule_webhook(id, now)
 end
 
@@ -469,8 +481,8 @@ local BYTES_PER_EVENT = 100  -- overhead of a log entry, without its text
 
 -- Add bytes that a job takes in Redis to its owner's total.
 local function add_bytes(id, bytes)
-  redis.call('HINCRBY', 'slm:jobs:bytes', id, bytes)
-  redis.call('HINCRBY', 'slm:owners:bytes', redis.call('HGET', 'slm:jobs:owners', id), bytes)
+  redis.call('HINCRBY', ROOT .. ':jobs:bytes', id, bytes)
+  redis.call('HINCRBY', ROOT .. ':owners:bytes', redis.call('HGET', ROOT .. ':jobs:owners', id), bytes)
 end
 
 -- Delete a job's params, which are not needed if the job has no result.
@@ -483,36 +495,36 @@ end
 -- Let a closed job's record expire; call after its last event. Does nothing while its webhook is pending or the job is
 -- in the dead letters: this is called again when that ends.
 local function expire(id, now, ttl_s)
-  if redis.call('ZSCORE', webhooks_key(id), id) or redis.call('ZSCORE', 'slm:jobs:dead_letters', id) then return end
+  if redis.call('ZSCORE', webhooks_key(id), id) or redis.call('ZSCORE', ROOT .. ':jobs:dead_letters', id) then return end
   ttl_s = redis.call('HGET', job_key(id), 'keep_s') or ttl_s
-  redis.call('ZADD', 'slm:jobs:expiry', now + ttl_s * 1000, id)
+  redis.call('ZADD', ROOT .. ':jobs:expiry', now + ttl_s * 1000, id)
   redis.call('EXPIRE', job_key(id), ttl_s)
   redis.call('EXPIRE', log_key(id), ttl_s)
   if redis.call('HEXISTS', job_key(id), 'result') == 0 then drop_body(id) end
   local idempotency = redis.call('HGET', job_key(id), 'idempotency')
-  if idempotency then redis.call('EXPIRE', idempotency, ttl_s) end
+  if idempotency then redis.call('EXPIRE', key_of(idempotency), ttl_s) end
 end
 
 -- Add a new job to the global and its owner's listings.
 local function list(id, owner, now)
-  redis.call('ZADD', 'slm:jobs:index', now, id)
-  redis.call('ZADD', 'slm:jobs:index:' .. owner, now, id)
-  redis.call('HSET', 'slm:jobs:owners', id, owner)
-  redis.call('SADD', 'slm:jobs:open:' .. owner, id)
+  redis.call('ZADD', ROOT .. ':jobs:index', now, id)
+  redis.call('ZADD', ROOT .. ':jobs:index:' .. owner, now, id)
+  redis.call('HSET', ROOT .. ':jobs:owners', id, owner)
+  redis.call('SADD', ROOT .. ':jobs:open:' .. owner, id)
 end
 
 -- Remove a job from the listings. Its record may have expired already.
 local function unlist(id)
-  local owner = redis.call('HGET', 'slm:jobs:owners', id)
+  local owner = redis.call('HGET', ROOT .. ':jobs:owners', id)
   if owner then
-    redis.call('ZREM', 'slm:jobs:index:' .. owner, id)
-    redis.call('ZREM', 'slm:training:' .. owner, id)
-    redis.call('HINCRBY', 'slm:owners:bytes', owner, 0 - (redis.call('HGET', 'slm:jobs:bytes', id) or 0))
+    redis.call('ZREM', ROOT .. ':jobs:index:' .. owner, id)
+    redis.call('ZREM', ROOT .. ':training:' .. owner, id)
+    redis.call('HINCRBY', ROOT .. ':owners:bytes', owner, 0 - (redis.call('HGET', ROOT .. ':jobs:bytes', id) or 0))
   end
-  redis.call('HDEL', 'slm:jobs:owners', id)
-  redis.call('HDEL', 'slm:jobs:bytes', id)
-  redis.call('ZREM', 'slm:jobs:index', id)
-  redis.call('ZREM', 'slm:jobs:expiry', id)
+  redis.call('HDEL', ROOT .. ':jobs:owners', id)
+  redis.call('HDEL', ROOT .. ':jobs:bytes', id)
+  redis.call('ZREM', ROOT .. ':jobs:index', id)
+  redis.call('ZREM', ROOT .. ':jobs:expiry', id)
 end
 
 local OLDEST = 200  -- how many of an owner's oldest jobs are examined to make room
@@ -520,10 +532,10 @@ local OLDEST = 200  -- how many of an owner's oldest jobs are examined to make r
 -- Delete ended jobs of an owner, oldest first, until the texts of all jobs take at most `most` bytes. Returns whether
 -- that succeeded.
 local function make_room(owner, most)
-  local function is_enough() return tonumber(redis.call('HGET', 'slm:owners:bytes', owner) or 0) <= most end
+  local function is_enough() return tonumber(redis.call('HGET', ROOT .. ':owners:bytes', owner) or 0) <= most end
   if is_enough() then return true end
-  for _, id in ipairs(redis.call('ZRANGE', 'slm:jobs:index:' .. owner, 0, OLDEST - 1)) do
-    if redis.call('ZSCORE', 'slm:jobs:expiry', id) then
+  for _, id in ipairs(redis.call('ZRANGE', ROOT .. ':jobs:index:' .. owner, 0, OLDEST - 1)) do
+    if redis.call('ZSCORE', ROOT .. ':jobs:expiry', id) then
       redis.call('UNLINK', job_key(id), log_key(id))
       unlist(id)
       if is_enough() then return true end
@@ -534,10 +546,10 @@ end
 
 local DAY_MS = 86400000
 
-local function tokens_key(owner, now) return 'slm:tokens:' .. owner .. ':' .. math.floor(now / DAY_MS) end
+local function tokens_key(owner, now) return ROOT .. ':tokens:' .. owner .. ':' .. math.floor(now / DAY_MS) end
 
 -- Return the key of the tokens reserved for an owner's open jobs.
-local function reserved_key(owner) return 'slm:tokens:' .. owner .. ':reserved' end
+local function reserved_key(owner) return ROOT .. ':tokens:' .. owner .. ':reserved' end
 
 -- Reserve tokens for a job until it ends, so that concurrent jobs cannot exceed the limit together.
 local function reserve(id, owner, tokens)
@@ -558,7 +570,7 @@ local function account(id, prompt_tokens, completion_tokens)
   free_reserved(id, owner)
   redis.call('INCRBY', tokens_key(owner, now), prompt_tokens + completion_tokens)
   redis.call('PEXPIRE', tokens_key(owner, now), DAY_MS)
-  local usage = 'slm:usage:' .. owner
+  local usage = ROOT .. ':usage:' .. owner
   redis.call('HINCRBY', usage, 'jobs', 1)
   redis.call('HINCRBY', usage, 'prompt_tokens', prompt_tokens)
   redis.call('HINCRBY', usage, 'completion_tokens', completion_tokens)
@@ -574,7 +586,7 @@ local function committed_tokens(id)
   return tokens
 end
 
-local function conversation_key(id) return 'slm:conversation:' .. id end
+local function conversation_key(id) return ROOT .. ':conversation:' .. id end
 
 local BYTES_PER_MESSAGE = 200  -- overhead of a message in a conversation, without its text
 
@@ -584,9 +596,9 @@ local function note_conversation(id, bytes, now)
   local owner = redis.call('HGET', key, 'owner')
   redis.call('HSET', key, 'updated_ms', now)
   redis.call('HINCRBY', key, 'bytes', bytes)
-  redis.call('HINCRBY', 'slm:conversations:bytes', owner, bytes)
-  redis.call('ZADD', 'slm:conversations:of:' .. owner, now, id)
-  redis.call('ZADD', 'slm:conversations:by_time', now, id)
+  redis.call('HINCRBY', ROOT .. ':conversations:bytes', owner, bytes)
+  redis.call('ZADD', ROOT .. ':conversations:of:' .. owner, now, id)
+  redis.call('ZADD', ROOT .. ':conversations:by_time', now, id)
 end
 
 -- Return the limit that more bytes or messages in a conversation would exceed; '' if none. A limit may be empty.
@@ -595,7 +607,7 @@ local function exceeded(id, messages, bytes, most_messages, most_bytes)
   if most_messages ~= '' and redis.call('HLEN', key .. ':tree') + messages > tonumber(most_messages) then
     return 'messages'
   end
-  local taken = redis.call('HGET', 'slm:conversations:bytes', redis.call('HGET', key, 'owner')) or 0
+  local taken = redis.call('HGET', ROOT .. ':conversations:bytes', redis.call('HGET', key, 'owner')) or 0
   return most_bytes ~= '' and bytes > 0 and taken + bytes > tonumber(most_bytes) and 'bytes' or ''
 end
 
@@ -691,11 +703,11 @@ local function forget_conversation(id)
   local key = conversation_key(id)
   local owner, bytes = unpack(redis.call('HMGET', key, 'owner', 'bytes'))
   if not owner then return end
-  if redis.call('HINCRBY', 'slm:conversations:bytes', owner, 0 - (bytes or 0)) <= 0 then
-    redis.call('HDEL', 'slm:conversations:bytes', owner)
+  if redis.call('HINCRBY', ROOT .. ':conversations:bytes', owner, 0 - (bytes or 0)) <= 0 then
+    redis.call('HDEL', ROOT .. ':conversations:bytes', owner)
   end
-  redis.call('ZREM', 'slm:conversations:of:' .. owner, id)
-  redis.call('ZREM', 'slm:conversations:by_time', id)
+  redis.call('ZREM', ROOT .. ':conversations:of:' .. owner, id)
+  redis.call('ZREM', ROOT .. ':conversations:by_time', id)
   redis.call('UNLINK', key, key .. ':tree', key .. ':messages', key .. ':answers')
 end
 
@@ -722,36 +734,36 @@ local function cancel_queued(id, lane, last, now, ttl_s)
   settle(id, 0, committed_tokens(id))
 end
 
-local function file_key(id) return 'slm:file:' .. id end
+local function file_key(id) return ROOT .. ':file:' .. id end
 
 -- Remove the data of a deleted file, unless an open batch reads it.
 local function remove_unused(id)
   local file = redis.call('HMGET', file_key(id), 'owner', 'is_deleted')
   if not file[2] or redis.call('SCARD', file_key(id) .. ':batches') > 0 then return end
   redis.call('DEL', file_key(id), file_key(id) .. ':lines', file_key(id) .. ':batches')
-  redis.call('HDEL', 'slm:files:bytes:' .. file[1], id)
+  redis.call('HDEL', ROOT .. ':files:bytes:' .. file[1], id)
 end
 
 -- Delete the feedback on a job, if there is any; the owner's sum of sizes is the field ''.
 local function forget_feedback(id, owner)
-  local sizes_key = 'slm:feedback:bytes:' .. owner
+  local sizes_key = ROOT .. ':feedback:bytes:' .. owner
   redis.call('HINCRBY', sizes_key, '', 0 - (redis.call('HGET', sizes_key, id) or 0))
   redis.call('HDEL', sizes_key, id)
   if redis.call('HLEN', sizes_key) == 1 then redis.call('DEL', sizes_key) end
-  redis.call('ZREM', 'slm:feedback:by_time', id)
-  redis.call('ZREM', 'slm:feedback:of:' .. owner, id)
-  redis.call('DEL', 'slm:feedback:job:' .. id)
+  redis.call('ZREM', ROOT .. ':feedback:by_time', id)
+  redis.call('ZREM', ROOT .. ':feedback:of:' .. owner, id)
+  redis.call('DEL', ROOT .. ':feedback:job:' .. id)
 end
 
 -- Add a job to the dead letters; its record is kept until an operator decides. Called before the job ends.
 local function add_dead_letter(id, now)
-  redis.call('ZADD', 'slm:jobs:dead_letters', now, id)
+  redis.call('ZADD', ROOT .. ':jobs:dead_letters', now, id)
   count('quarantined')
 end
 
 -- Remove a job from the dead letters; its record then expires like any other. Returns whether it was there.
 local function drop(id, now, ttl_s)
-  if redis.call('ZREM', 'slm:jobs:dead_letters', id) == 0 then return false end
+  if redis.call('ZREM', ROOT .. ':jobs:dead_letters', id) == 0 then return false end
   expire(id, now, ttl_s)
   return true
 end
@@ -759,20 +771,20 @@ end
 -- Return since when processes of a kind (`worker`, `api`) have sent heartbeats without a gap: `now` during a gap, 0 if
 -- none ever did. During a gap all of them were away, or this server was.
 local function awake_since(kind, now)
-  local beats = redis.call('HMGET', 'slm:awake', kind .. ':last', kind .. ':since', kind .. ':gap_ms')
+  local beats = redis.call('HMGET', ROOT .. ':awake', kind .. ':last', kind .. ':since', kind .. ':gap_ms')
   if not beats[1] then return 0 end
   return now - beats[1] < tonumber(beats[3]) and tonumber(beats[2]) or now
 end
 
 local function note_beat(kind, now, gap_ms)
   local since = awake_since(kind, now)
-  redis.call('HSET', 'slm:awake', kind .. ':since', since, kind .. ':last', now, kind .. ':gap_ms', gap_ms)
+  redis.call('HSET', ROOT .. ':awake', kind .. ':since', since, kind .. ':last', now, kind .. ':gap_ms', gap_ms)
 end
 
 -- Return whether an expired lease means that its worker is dead. During a gap no worker could renew its leases, so
 -- after it workers first get the time of a whole lease.
 local function leases_count(now)
-  local lease_ms = tonumber(redis.call('HGET', 'slm:awake', 'lease_ms') or 0)
+  local lease_ms = tonumber(redis.call('HGET', ROOT .. ':awake', 'lease_ms') or 0)
   return now - awake_since('worker', now) >= lease_ms
 end
 
@@ -823,7 +835,7 @@ local function owns(id, attempt)
   return job[1] == 'running' and job[2] == attempt
 end
 
-local function adapter_key(name) return 'slm:adapter:' .. name end
+local function adapter_key(name) return ROOT .. ':adapter:' .. name end
 
 -- Return the newest version of an adapter: its number and its content's id; or nil.
 local function newest_version(name)
@@ -844,16 +856,16 @@ local function resolve_adapter(name)
     number, id = newest_version(name)
   end
   if not id then return nil end
-  local base = redis.call('HGET', 'slm:adapter_version:' .. id, 'base')
+  local base = redis.call('HGET', ROOT .. ':adapter_version:' .. id, 'base')
   return base and {base = base, model = adapter .. '@' .. number, adapter_id = id} or nil
 end
 
 -- Return what a request's name stands for now ('' is the alias `default`): {base, model (`support@3`, or the base's
 -- name), adapter_id ('' for the bare base)}; or nil.
 local function resolve_model(name)
-  local alias = redis.call('HGET', 'slm:aliases', name == '' and 'default' or name)
+  local alias = redis.call('HGET', ROOT .. ':aliases', name == '' and 'default' or name)
   if alias then name = cjson.decode(alias).target end
-  if redis.call('HEXISTS', 'slm:bases', name) == 1 then return {base = name, model = name, adapter_id = ''} end
+  if redis.call('HEXISTS', ROOT .. ':bases', name) == 1 then return {base = name, model = name, adapter_id = ''} end
   return resolve_adapter(name)
 end
 
@@ -866,22 +878,22 @@ local function known_models()
       if found then rows[#rows + 1] = {name, kind, found.base, found.model, found.adapter_id} end
     end
   end
-  add(redis.call('HKEYS', 'slm:bases'), 'base')
-  add(redis.call('SMEMBERS', 'slm:adapters'), 'adapter')
-  add(redis.call('HKEYS', 'slm:aliases'), 'alias')
+  add(redis.call('HKEYS', ROOT .. ':bases'), 'base')
+  add(redis.call('SMEMBERS', ROOT .. ':adapters'), 'adapter')
+  add(redis.call('HKEYS', ROOT .. ':aliases'), 'alias')
   return rows
 end
 
 -- Return what a name belongs to: 'alias', 'base' or 'adapter'; or nil.
 local function kind_of(name)
-  if redis.call('HEXISTS', 'slm:aliases', name) == 1 then return 'alias' end
-  if redis.call('HEXISTS', 'slm:bases', name) == 1 then return 'base' end
-  if redis.call('SISMEMBER', 'slm:adapters', name) == 1 then return 'adapter' end
+  if redis.call('HEXISTS', ROOT .. ':aliases', name) == 1 then return 'alias' end
+  if redis.call('HEXISTS', ROOT .. ':bases', name) == 1 then return 'base' end
+  if redis.call('SISMEMBER', ROOT .. ':adapters', name) == 1 then return 'adapter' end
 end
 
 -- Return the alias that points to one of these models (a set of names), and which of them; or nil.
 local function alias_of(models)
-  local aliases = redis.call('HGETALL', 'slm:aliases')
+  local aliases = redis.call('HGETALL', ROOT .. ':aliases')
   for i = 1, #aliases, 2 do
     local target = cjson.decode(aliases[i + 1]).target
     if models[target] then return aliases[i], target end
@@ -898,10 +910,10 @@ end
 local VALIDATED_S = 600  -- a batch that is still being validated then is stuck
 
 local function open_batch_of(models, name)
-  local open = redis.call('ZRANGE', 'slm:batches:open', 0, -1, 'WITHSCORES')
+  local open = redis.call('ZRANGE', ROOT .. ':batches:open', 0, -1, 'WITHSCORES')
   for i = 1, #open, 2 do
     local batch, is_new = open[i], tonumber(open[i + 1]) > now_ms() / 1000 - VALIDATED_S
-    local record = redis.call('HMGET', 'slm:batch:' .. batch, 'status', 'models')
+    local record = redis.call('HMGET', ROOT .. ':batch:' .. batch, 'status', 'models')
     if record[1] == 'validating' and is_new then return 'batch', batch, name end  -- its lines may name anything
     local named = record[1] ~= 'validating' and cjson.decode(record[2] or '{}') or {}  -- until then all that exist
     for _, model in pairs(named) do
@@ -913,13 +925,13 @@ end
 -- Return the open job or batch that needs one of these models (a set of names): 'job' or 'batch', its id, and the
 -- model; or nil. `name` stands for the models of a batch that was not read yet.
 local function open_user_of(models, name)
-  for _, lane in ipairs(redis.call('SMEMBERS', 'slm:lanes')) do
+  for _, lane in ipairs(redis.call('SMEMBERS', ROOT .. ':lanes')) do
     for _, place in ipairs({'pending', 'dispatched', 'leases'}) do
       local kind, id, model = job_of(models, redis.call('ZRANGE', lane_key(lane, place), 0, -1))
       if kind then return kind, id, model end
     end
   end
-  local kind, id, model = job_of(models, redis.call('SMEMBERS', 'slm:jobs:paused'))
+  local kind, id, model = job_of(models, redis.call('SMEMBERS', ROOT .. ':jobs:paused'))
   if kind then return kind, id, model end
   return open_batch_of(models, name)
 end
@@ -928,7 +940,7 @@ end
 local function write_alias(name, alias)
   if alias.history and #alias.history == 0 then alias.history = nil end
   local text = cjson.encode(alias)
-  redis.call('HSET', 'slm:aliases', name, text)
+  redis.call('HSET', ROOT .. ':aliases', name, text)
   return text
 end
 

@@ -6,11 +6,11 @@
 -- for all lanes; it is atomic, so they need no coordination. Returns the wake-up messages to send.
 write_even_when_full()
 local max_crashes, stale_message_ms, ttl_s, lost_error, expired_error, cancelled, pause_ms, has_queues = unpack(ARGV)
-local now, lanes = now_ms(), redis.call('SMEMBERS', 'slm:lanes')
+local now, lanes = now_ms(), redis.call('SMEMBERS', ROOT .. ':lanes')
 if pause_ms ~= '0' then
-  local last = redis.call('GET', 'slm:reaped')
+  local last = redis.call('GET', ROOT .. ':reaped')
   if last and math.abs(now - last) < tonumber(pause_ms) then return {} end  -- later than now: the clock was set back
-  redis.call('SET', 'slm:reaped', now, 'PX', pause_ms)
+  redis.call('SET', ROOT .. ':reaped', now, 'PX', pause_ms)
 end
 
 local MAX_EXPIRED = 1000  -- jobs that are forgotten at once; after a pause there can be many
@@ -42,7 +42,7 @@ end
 -- A job dispatched long ago although the Celery queue is empty, or on another server: a worker received the message and
 -- died. If it only waits elsewhere, a second message does no harm.
 local function requeue_lost(lane)
-  if has_queues == '1' and redis.call('LLEN', queue_of(lane)) > 0 then return end
+  if has_queues == '1' and num_messages(lane) > 0 then return end
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', lane_key(lane, 'dispatched'), '-inf', now - stale_message_ms)) do
     requeue(id, lane)
   end
@@ -55,7 +55,7 @@ for _, lane in ipairs(lanes) do
   end_waiting(lane)
   requeue_lost(lane)
 end
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'slm:jobs:expiry', '-inf', now, 'LIMIT', 0, MAX_EXPIRED)) do
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', ROOT .. ':jobs:expiry', '-inf', now, 'LIMIT', 0, MAX_EXPIRED)) do
   unlist(id)
 end
 return dispatch_all(lanes, now)

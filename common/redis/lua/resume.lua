@@ -5,7 +5,7 @@ local job = redis.call('HMGET', job_key(id), 'state', 'lane')
 if not job[1] then return false end
 redis.call('HDEL', job_key(id), 'pause')
 if job[1] ~= 'paused' then return {job[1], {}} end
-redis.call('SREM', 'slm:jobs:paused', id)
+redis.call('SREM', ROOT .. ':jobs:paused', id)
 redis.call('HSET', job_key(id), 'state', 'queued')
 enqueue(id, job[2])
 append(id, 'status', '{"status": "Resumed"}')

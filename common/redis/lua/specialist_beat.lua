@@ -8,7 +8,7 @@ if places == '0' then
 else
   local now = now_ms()
   note_places(id, lane, places, now)
-  redis.call('ZADD', 'slm:workers', now + lease_ms, id)
+  redis.call('ZADD', ROOT .. ':workers', now + lease_ms, id)
 end
-redis.call('SET', 'slm:' .. what .. ':' .. id, report, 'PX', lease_ms)
+redis.call('SET', ROOT .. ':' .. what .. ':' .. id, report, 'PX', lease_ms)
 return 1

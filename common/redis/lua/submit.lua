@@ -31,28 +31,31 @@ local function obstacle_to_answer(conversation, place)
   return limit == '' and '' or 'conversation_' .. limit
 end
 
+-- Return the answer for a job that is there already. It is written to, so that WAIT waits for its replicas.
 local function found(status, known)
+  write_even_when_full()
+  redis.call('HSET', job_key(known), 'id', known)
   local job = redis.call('HMGET', job_key(known), 'lane', 'model')
   return {status, known, queue_position(known, job[1]), {}, job[1], job[2] or ''}
 end
 
 if redis.call('EXISTS', job_key(id)) == 1 then return found('ok', id) end  -- sent twice
-if needs_key == '1' and redis.call('HEXISTS', 'slm:api_keys', owner) == 0 then return {'no_key', id, 0, {}} end
+if needs_key == '1' and redis.call('HEXISTS', ROOT .. ':api_keys', owner) == 0 then return {'no_key', id, 0, {}} end
 if option.idempotency then
-  local first = redis.call('HMGET', option.idempotency, 'id', 'fingerprint')
+  local first = redis.call('HMGET', key_of(option.idempotency), 'id', 'fingerprint')
   if first[1] and redis.call('EXISTS', job_key(first[1])) == 1 then
     if first[2] ~= option.fingerprint then return {'mismatch', first[1], 0, {}} end
     return found('repeated', first[1])
   end
 end
-if retried ~= '' and not redis.call('ZSCORE', 'slm:jobs:dead_letters', retried) then
+if retried ~= '' and not redis.call('ZSCORE', ROOT .. ':jobs:dead_letters', retried) then
   return {'not_quarantined', id, 0, {}}
 end
 local model = need ~= 'embed' and option.model and resolve_model(option.model)  -- an encoder has only its own name
 if model then
   for field, value in pairs(model) do option[field] = value end
 elseif need ~= 'embed' and option.model and option.model ~= '' then  -- a job without a name is resolved when it is claimed
-  return {redis.call('EXISTS', 'slm:bases') == 1 and 'no_model' or 'no_worker', id, 0, {}, ''}
+  return {redis.call('EXISTS', ROOT .. ':bases') == 1 and 'no_model' or 'no_worker', id, 0, {}, ''}
 end
 local place = option.place and cjson.decode(option.place)
 option.place = nil
@@ -62,9 +65,10 @@ if place then
 elseif option.conversation and not has_message(option.conversation, option.message) then
   option.conversation, option.message = nil, nil  -- the message of a dead letter was deleted meanwhile
 end
-local needs_preparation = preparation ~= '' and redis.call('EXISTS', preparation .. (option.adapter_id or '')) == 0
+local prepared = key_of(preparation) .. (option.adapter_id or '')
+local needs_preparation = preparation ~= '' and redis.call('EXISTS', prepared) == 0
 if needs_preparation then need = 'prepare' end
-if most_jobs ~= '' and redis.call('SCARD', 'slm:jobs:open:' .. owner) >= tonumber(most_jobs) then
+if most_jobs ~= '' and redis.call('SCARD', ROOT .. ':jobs:open:' .. owner) >= tonumber(most_jobs) then
   return {'too_many_jobs', id, 0, {}}
 end
 if most_tokens ~= '' then
@@ -76,7 +80,7 @@ if most_tokens ~= '' then
   end
 end
 if most_bytes ~= '' and not make_room(owner, most_bytes - #params) then return {'too_many_bytes', id, 0, {}} end
-local arrival = redis.call('INCR', 'slm:jobs:order')  -- the first write: a full Redis refuses here, before any change
+local arrival = redis.call('INCR', ROOT .. ':jobs:order')  -- the first write: a full Redis refuses here, before any change
 -- A job whose base is not known yet waits in the common lane until a worker of the default base adopts it.
 local lane = option.base and lane_of_base(need, option.base, now) or need
 if not is_served((option.base or OF_BASES[need] == nil) and lane or 'control', now) then
@@ -96,7 +100,7 @@ for field, value in pairs(option) do redis.call('HSET', job_key(id), field, valu
 if option.ttl_ms then redis.call('HSET', job_key(id), 'expires_ms', now + option.ttl_ms) end
 if option.reader_ms then redis.call('SET', job_key(id) .. ':reader', 1, 'PX', option.reader_ms) end
 if option.idempotency then
-  redis.call('HSET', option.idempotency, 'id', id, 'fingerprint', option.fingerprint)
+  redis.call('HSET', key_of(option.idempotency), 'id', id, 'fingerprint', option.fingerprint)
 end
 list(id, owner, now)
 if place then
@@ -110,7 +114,7 @@ if place then
   add_message(option.conversation, option.message, parent, now, '{"role": "assistant", "content": ""}', now)
 end
 if option.message then begin_answer(id, option.conversation, option.message, now) end
-if kind == 'train' then redis.call('ZADD', 'slm:training:' .. owner, now, id) end
+if kind == 'train' then redis.call('ZADD', ROOT .. ':training:' .. owner, now, id) end
 add_bytes(id, #params)
 if retried ~= '' then drop(retried, now, ttl_s) end
 enqueue(id, lane)

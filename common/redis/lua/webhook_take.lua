@@ -19,7 +19,7 @@ local function lease(id, owner, receiver)
 end
 
 local function take_from(name)
-  local owner, due = 'owner:' .. name, 'slm:webhooks:due:' .. name
+  local owner, due = 'owner:' .. name, ROOT .. ':webhooks:due:' .. name
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', now, 'LIMIT', 0, look_at)) do
     if #leased >= 4 * limit or count_of(owner) >= tonumber(most_per_owner) then return end
     local url = redis.call('HGET', job_key(id), 'webhook_url')
@@ -30,10 +30,10 @@ local function take_from(name)
       redis.call('ZREM', due, id)  -- the job has expired
     end
   end
-  if redis.call('EXISTS', due) == 0 then redis.call('SREM', 'slm:webhooks:owners', name) end
+  if redis.call('EXISTS', due) == 0 then redis.call('SREM', ROOT .. ':webhooks:owners', name) end
 end
 
-local owners = redis.call('SMEMBERS', 'slm:webhooks:owners')
+local owners = redis.call('SMEMBERS', ROOT .. ':webhooks:owners')
 table.sort(owners, function(a, b) return count_of('owner:' .. a) < count_of('owner:' .. b) end)
 for _, name in ipairs(owners) do take_from(name) end
 return leased

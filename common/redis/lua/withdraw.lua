@@ -9,7 +9,7 @@ if job[1] ~= 'queued' then return {0, {}} end
 leave_lane(id, job[2])
 free_reserved(id, job[3])
 redis.call('SREM', lane_key(job[2], 'unread'), id)
-redis.call('SREM', 'slm:jobs:open:' .. job[3], id)
+redis.call('SREM', ROOT .. ':jobs:open:' .. job[3], id)
 unlist(id)
 if message ~= '' then
   local is_shown = redis.call('HGET', conversation_key(job[4]), 'leaf') == job[5]

@@ -11,6 +11,7 @@ from redis import Redis
 
 from common.owners.api_keys import ApiKeyStore, Role
 from slm.app import run
+from tests.cluster_set import ClusterSet
 from tests.free_port import free_port
 from tests.processes import wait_for
 from tests.redis_server import RedisServer, running_server
@@ -130,10 +131,14 @@ def test_clocks_that_differ_are_worth_a_change(doctor: Doctor, redis: Redis, mon
     assert doctor()["clock"] == "warning"
 
 
-def test_a_redis_in_cluster_mode_is_a_problem(doctor: Doctor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with running_server(tmp_path, options=("--cluster-enabled", "yes")) as server:
-        monkeypatch.setenv("SLM_REDIS_URL", server.url)
-        assert doctor(status=1)["Redis role"] == "problem"
+def test_a_node_of_a_cluster_is_a_problem_without_the_others(
+    doctor: Doctor, redis_cluster: ClusterSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLM_REDIS_URL", redis_cluster.primary.url)
+    assert doctor(status=1)["Redis role"] == "problem"
+    monkeypatch.setenv("SLM_REDIS_URL", redis_cluster.url)
+    found = doctor()
+    assert (found["Redis writes"], found["Redis cluster"]) == ("ok", "warning")
 
 
 def test_a_broker_that_does_not_answer_is_a_problem(

@@ -407,6 +407,22 @@ def test_a_revoked_key_submits_no_job_although_a_process_still_caches_it(guarded
     assert (refused.status_code, refused.json["code"]) == (401, "invalid_api_key")
 
 
+@pytest.mark.parametrize("change", ["revoke", "demote", "replace"])
+def test_an_admin_who_is_none_any_more_changes_nothing_although_a_process_still_caches_it(
+    guarded: Guarded, change: str
+) -> None:
+    assert guarded.ask("root", "GET", "/slm/keys").status_code == 200
+    if change == "demote":
+        guarded.keys.change("root", {"role": Role.USER})
+    else:
+        guarded.keys.revoke("root")
+    if change == "replace":
+        guarded.keys.create("root", Role.ADMIN)
+    refused = guarded.ask("root", "POST", "/slm/keys", json={"name": "eve", "role": "admin"})
+    assert refused.status_code == (403 if change == "demote" else 401)
+    assert "eve" not in [key.name for key in guarded.keys.all()]
+
+
 @pytest.mark.parametrize("change", ["revoke", "demote"])
 def test_a_stream_ends_with_an_error_frame_when_its_reader_may_no_longer_see_the_job(
     start_api: StartApi, redis: Redis, change: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, fields, replace
+from typing import Any
 
 import pytest
 from redis import Redis
@@ -52,6 +53,20 @@ def test_a_key_is_created_shown_once_changed_and_revoked(start_api: StartApi, ro
         ("change_key", "ann", "role: trainer, files: none"),
         ("create_key", "ann", "role: user, job_bytes: none, files: 3"),
     ]
+
+
+def test_a_key_that_is_revoked_while_it_is_created_is_a_conflict(
+    start_api: StartApi, redis: Redis, root: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, create = start_api().client, ApiKeyStore.create
+
+    def create_and_lose(store: ApiKeyStore, name: str, *args: Any, **options: Any) -> str:
+        secret = create(store, name, *args, **options)
+        store.revoke(name)
+        return secret
+
+    monkeypatch.setattr(ApiKeyStore, "create", create_and_lose)
+    assert client.post("/slm/keys", json={"name": "ann"}, headers=root).status_code == 409
 
 
 def test_revoking_a_key_cancels_its_jobs(start_api: StartApi, redis: Redis, root: dict[str, str]) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 
 import pytest
+from celery import Celery
 from kombu import Connection
 from kombu.utils.url import url_to_parts
 from redis import ConnectionPool
 from redis.connection import SSLConnection, UnixDomainSocketConnection
 
+from common.queue import configure
 from common.redis.address import RedisAddress, SentinelService
 from common.redis.client import connect
 from common.redis.sentinel import broker_options
@@ -106,6 +108,33 @@ def test_the_sentinels_have_a_login_of_their_own() -> None:
     assert (found.user, found.password) == ("ann", "se@cret")
 
 
+CLUSTERS = [
+    "redis+cluster://one:1,two,[::1]:3",
+    "redis+cluster://ann:se%40cret@one/0",
+    "rediss+cluster://:secret@one:1,two:2?ssl_ca_certs=/etc/my%20ca.pem",
+]
+
+
+@pytest.mark.parametrize("url", CLUSTERS)
+def test_both_libraries_ask_the_same_nodes_of_a_cluster(url: str) -> None:
+    address = RedisAddress.parse(url)
+    assert RedisAddress.parse(address.client_url) == address
+    ours = connect(url).connection_pool.connection_kwargs
+    app = configure(Celery(), Settings(redis_url=url))
+    connection = app.connection_for_write()
+    channel = connection.transport.Channel.__new__(connection.transport.Channel)
+    channel.connection = type("FakeTransport", (), {"client": connection, "default_port": 0})
+    channel.cluster_nodes = connection.transport_options["cluster_nodes"]
+    theirs = channel._connparams()
+    names = ("username", "password", "db", *address.tls)
+    assert [ours.get(name) for name in names] == [theirs.get(name) for name in names]
+    assert issubclass(theirs["connection_class"], SSLConnection) == bool(address.tls)
+    owners = [found["find_primary"] for found in (ours, theirs)]
+    assert [owner._nodes for owner in owners] == [list(address.cluster)] * 2
+    options = [{name: value for name, value in owner._options.items() if name != "retry"} for owner in owners]
+    assert options[0] == options[1]
+
+
 def test_a_path_is_quoted() -> None:
     assert (
         RedisAddress.of_socket("/a b/%/redis.sock", "ann", "s").client_url == "unix://ann:s@/a%20b/%25/redis.sock?db=0"
@@ -120,6 +149,10 @@ def test_a_path_is_quoted() -> None:
         ("sentinel://redis.example", "?master=NAME"),
         ("sentinel:///0?master=jobs", "lacks the host"),
         ("sentinel://one:70000?master=jobs", "host or port"),
+        ("redis+cluster:///0", "lacks the host of a node"),
+        ("redis+cluster://one:70000", "host or port"),
+        ("redis+cluster://one/1", "only the database 0"),
+        ("redis+cluster://one?ssl_cert_reqs=none", "'ssl_cert_reqs'"),
         ("sentinel://one?master=jobs&ssl_cert_reqs=none", "'ssl_cert_reqs'"),
         ("redis://redis.example/jobs", "its database"),
         ("redis://redis.example/1?db=2", "its database"),
