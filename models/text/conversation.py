@@ -18,7 +18,7 @@ from models.text.chat_template import (
 )
 from models.text.control_tokens import Segment
 from models.text.prompt_template import INSTRUCTION_TEMPLATE
-from models.text.text_encoder import Encode, TextEncoder
+from models.text.text_encoder import Encode, Encoding, TextEncoder
 
 RenderChat = Callable[[ChatTemplate, list[Message]], str]
 
@@ -36,7 +36,7 @@ class ConversationEncoder:
         tokenizer: a transformers tokenizer.
         template: Jinja text.
         render: a function like `render_chat`.
-        like: an encoder of the same tokenizer, to share memory with.
+        like: as in `TextEncoder`.
 
     Raises:
         TemplateError: the template fails on every conversation.
@@ -48,7 +48,7 @@ class ConversationEncoder:
         tokenizer: Any,
         template: str,
         render: RenderChat = render_chat,
-        like: TextEncoder | None = None,
+        like: Encoding | None = None,
     ) -> None:
         self.texts = TextEncoder(tokenizer, template, like)
         self._template = ChatTemplate(template, _variables(tokenizer))

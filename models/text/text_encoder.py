@@ -25,7 +25,7 @@ class TextEncoder:
     Args:
         tokenizer: a transformers tokenizer.
         template: the chat template with which the conversations are rendered.
-        like: an encoder of the same tokenizer with another template, to share memory with.
+        like: an encoding with the same tokenizer, to share memory with; it may be of another template.
 
     Raises:
         TemplateError: `template` is not a valid template.
@@ -37,7 +37,7 @@ class TextEncoder:
     encoding: Encoding
     """Encodes texts in which the control tokens are known; `like` shares it if both have the same control tokens."""
 
-    def __init__(self, tokenizer: Any, template: str, like: TextEncoder | None = None) -> None:
+    def __init__(self, tokenizer: Any, template: str, like: Encoding | None = None) -> None:
         self._control = ControlTokens.of(tokenizer, template)
         self.encoding = _encoding(tokenizer, self._control.names, like)
         self.start_ids = _start_ids(self.text_ids("a"), self.part_ids("a"))
@@ -108,31 +108,41 @@ class Encoding(Protocol):
         ...
 
 
-def _encoding(tokenizer: Any, names: list[str], like: TextEncoder | None) -> Encoding:
-    if like is not None and like.encoding.names == names:
-        return like.encoding
-    return _FastEncoding(tokenizer, names) if getattr(tokenizer, "is_fast", False) else _SlowEncoding(tokenizer, names)
+def _encoding(tokenizer: Any, names: list[str], like: Encoding | None) -> Encoding:
+    if like is not None and like.names == names:
+        return like
+    return FastEncoding.of(tokenizer, names) if getattr(tokenizer, "is_fast", False) else _SlowEncoding(tokenizer, names)
 
 
-class _FastEncoding:
+class FastEncoding:
     """Uses a copy of the tokenizer whose control tokens have secret names, so that no text can contain one.
 
     Disabling the search for them is not enough: a Unigram or WordLevel model with `</s>` in its vocabulary, or a BPE
     model with merges that lead to it, still produces that token from the letters.
+
+    Args:
+        tokenizer: the copy.
+        secret_names: the names of its control tokens there, by their own names.
     """
 
-    def __init__(self, tokenizer: Any, names: list[str]) -> None:
-        self.names = names
+    def __init__(self, tokenizer: Tokenizer, secret_names: Mapping[str, str]) -> None:
+        self.names = list(secret_names)
+        self.secret_names = secret_names
+        self._tokenizer = tokenizer
+
+    @classmethod
+    def of(cls, tokenizer: Any, names: list[str]) -> FastEncoding:
+        """Return one of a transformers tokenizer; `names` are those of its control tokens."""
         secret = secrets.token_hex(8)
-        self._secret_names = {name: f"\ue000{secret}.{index}\ue001" for index, name in enumerate(names)}
-        self._tokenizer = _renamed(tokenizer.backend_tokenizer, self._secret_names)
+        secret_names = {name: f"\ue000{secret}.{index}\ue001" for index, name in enumerate(names)}
+        return cls(_renamed(tokenizer.backend_tokenizer, secret_names), secret_names)
 
     @property
     def state(self) -> str:
         return str(self._tokenizer.to_str())
 
     def encode(self, segments: list[Segment], encode: Encode | None) -> list[int]:
-        text = "".join(self._secret_names[one.text] if one.is_control else one.text for one in segments)
+        text = "".join(self.secret_names[one.text] if one.is_control else one.text for one in segments)
         return (encode or self._encode)(text, False)
 
     def encode_whole(self, text: str, encode: Encode | None) -> list[int]:

@@ -30,8 +30,8 @@ def overlap(parts: Split) -> dict[str, Any]:
     examples = [*parts.training.examples, *parts.held_out.examples]
     first = len(parts.training)
     leaks: dict[int, int] = {}
-    for one, other in near_duplicates([prompt_text(example) for example in examples]):
-        if one < first <= other:
+    for one, other in near_duplicates([prompt_text(example) for example in examples], first=first):
+        if one < first:
             leaks.setdefault(other - first, one)
     shown = sorted(leaks.items())[:MAX_LINES]
     lines = [{"line": parts.held_out.lines[one], "training_line": parts.training.lines[other]} for one, other in shown]

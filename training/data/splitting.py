@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from training.data.examples import Dataset
-from training.data.likeness import Groups, near_duplicates, normalised, prompt_text
+from training.data.likeness import Groups, normalised, prompt_text
 
 HELD_OUT_SHARE = 0.1
 MAX_HELD_OUT = 200  # examples; more would only make each evaluation slower
@@ -58,16 +58,10 @@ def _choose(groups: list[list[int]], wanted: int, seed: int) -> set[int]:
 
 def _groupings(dataset: Dataset) -> Iterator[tuple[Grouping, list[list[int]]]]:
     """Yield the groups of examples to keep on one side, the largest groups first."""
-    pairs = list(near_duplicates([prompt_text(one) for one in dataset.examples]))
-    groups = _joined(len(dataset), pairs)
+    wordings = Groups(len(dataset))
+    wordings.join_alike([prompt_text(one) for one in dataset.examples])
+    groups = wordings.copy()
     groups.join_equal(normalised(one.response) for one in dataset.examples)
     yield "response and wording", groups.members()
-    yield "wording", _joined(len(dataset), pairs).members()
+    yield "wording", wordings.members()
     yield "nothing", [[index] for index in range(len(dataset))]
-
-
-def _joined(size: int, pairs: Iterable[tuple[int, int]]) -> Groups:
-    groups = Groups(size)
-    for one, other in pairs:
-        groups.join(one, other)
-    return groups

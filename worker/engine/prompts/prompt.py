@@ -90,7 +90,7 @@ class PromptRenderer:
         self._tokenizer = tokenizer
         self._programs = programs
         self._conversations = ConversationEncoder(
-            tokenizer, self.template, partial(self._render_within, never), like and like.texts
+            tokenizer, self.template, partial(self._render_within, never), like and like.texts.encoding
         )
         self.parts = _parts(tokenizer, self._conversations.texts, like)
         self._is_shared = like is not None and self.parts.name == like.name
@@ -200,12 +200,12 @@ class PromptRenderer:
             InvalidRequest: as `worker.engine.untrusted_code.datasets.check_dataset`, or the check exceeds a limit.
             GivenUp: `is_given_up` became true first.
         """
-        state = TokenizerState.of(self._tokenizer)
+        state, texts = TokenizerState.of(self._tokenizer), self._conversations.texts
         asked = replace(wanted, template=self.template, tokenizer=None if state is None else state.to_dict())
         if self._programs is None:
-            return check_dataset(asked)
+            return check_dataset(asked, texts.encoding)
         try:
-            return self._programs.check_dataset(asked, is_given_up)
+            return self._programs.check_dataset(asked, self.parts.name, texts.encoding, is_given_up)
         except TakesTooMuch as error:
             raise InvalidRequest(f"The dataset cannot be checked: {error}.", param="file_id") from error
 

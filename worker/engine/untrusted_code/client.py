@@ -12,6 +12,7 @@ from jinja2 import TemplateError
 from models.adapter.check import AdapterError, AdapterInfo
 from models.errors import UnspellableText
 from models.text.chat_template import ChatTemplate, Message
+from models.text.text_encoder import Encoding, FastEncoding
 from worker.engine.untrusted_code.datasets import DatasetToCheck
 from worker.engine.untrusted_code.services import (
     CHECK_ADAPTER,
@@ -84,10 +85,7 @@ class UntrustedPrograms:
             TakesTooMuch: the tokenizer exceeds a limit.
             GivenUp: `is_given_up` became true first.
         """
-        with self._lock:
-            if name not in self._tokenizers:
-                self._helper.configure(TOKENIZER + name, tokenizer())
-                self._tokenizers.add(name)
+        self._configure_tokenizer(name, tokenizer)
         args = {"tokenizer": name, "text": text, "with_tokens_around": with_tokens_around}
         try:
             with holding(self._is_encoding, is_given_up):
@@ -98,6 +96,12 @@ class UntrustedPrograms:
             raise UnspellableText(reply["refusal"])
         ids: list[int] = reply["ids"]
         return ids
+
+    def _configure_tokenizer(self, name: str, tokenizer: Callable[[], str | None]) -> None:
+        with self._lock:
+            if name not in self._tokenizers:
+                self._helper.configure(TOKENIZER + name, tokenizer())
+                self._tokenizers.add(name)
 
     def forget_tokenizer(self, name: str) -> None:
         """Free a tokenizer that is no longer used."""
@@ -121,17 +125,27 @@ class UntrustedPrograms:
         sets = {name: frozenset(found[name]) for name in ("embeddings", "base_layers")}
         return AdapterInfo(**(found | sets | {"path": path}))
 
-    def check_dataset(self, wanted: DatasetToCheck, is_given_up: IsGivenUp = never) -> dict[str, Any]:
+    def check_dataset(
+        self, wanted: DatasetToCheck, name: str, encoding: Encoding, is_given_up: IsGivenUp = never
+    ) -> dict[str, Any]:
         """As `worker.engine.untrusted_code.datasets.check_dataset`.
+
+        Args:
+            wanted: the dataset.
+            name: the tokenizer's name, as in `encode`.
+            encoding: with that tokenizer.
+            is_given_up: whether the result is no longer needed.
 
         Raises:
             TakesTooMuch: the check exceeds a limit.
             GivenUp: `is_given_up` became true first.
         """
+        args: dict[str, Any] = {"wanted": wanted.to_dict()}
+        if isinstance(encoding, FastEncoding):
+            self._configure_tokenizer(name, lambda: encoding.state)
+            args |= {"tokenizer": name, "secret_names": dict(encoding.secret_names)}
         try:
-            report: dict[str, Any] = self._helper.call(
-                CHECK_DATASET, wanted.to_dict(), DATASETS, is_given_up, is_long=True
-            )
+            report: dict[str, Any] = self._helper.call(CHECK_DATASET, args, DATASETS, is_given_up, is_long=True)
         except OverLimit as err:
             raise TakesTooMuch(f"checking it {err}") from err
         return report

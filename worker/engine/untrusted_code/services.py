@@ -62,7 +62,7 @@ class UntrustedServices:
             CHECK_ADAPTER: _check_adapter,
             UNPACK_ADAPTER: _unpack_adapter,
             ENCODE: self._encode,
-            CHECK_DATASET: _check_dataset,
+            CHECK_DATASET: self._check_dataset,
         }
         return tasks[task](args)
 
@@ -75,6 +75,14 @@ class UntrustedServices:
             return {"ids": encode_with(tokenizer, args["text"], with_tokens_around=args["with_tokens_around"])}
         except UnspellableText as err:
             return {"refusal": str(err)}
+
+    def _check_dataset(self, args: Any) -> dict[str, Any]:
+        from models.text.text_encoder import FastEncoding
+        from worker.engine.untrusted_code.datasets import DatasetToCheck, check_dataset
+
+        is_fast = "tokenizer" in args
+        encoding = FastEncoding(self._tokenizers[args["tokenizer"]], args["secret_names"]) if is_fast else None
+        return check_dataset(DatasetToCheck(**args["wanted"]), encoding)
 
 
 def _render_chat(args: Any) -> dict[str, str]:
@@ -107,9 +115,3 @@ def _unpack_adapter(args: Any) -> dict[str, str]:
         return {"folder": str(unpack_adapter(Path(args["archive"]), Path(args["target"]), args["max_bytes"]))}
     except AdapterError as err:
         return {"refusal": str(err)}
-
-
-def _check_dataset(args: Any) -> dict[str, Any]:
-    from worker.engine.untrusted_code.datasets import DatasetToCheck, check_dataset
-
-    return check_dataset(DatasetToCheck(**args))

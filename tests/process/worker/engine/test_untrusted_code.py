@@ -141,7 +141,7 @@ def test_a_long_text_has_the_same_tokens_as_in_this_process(helper: Helper, make
 
 def test_a_long_text_is_not_encoded_in_the_worker(helper: Helper, monkeypatch: pytest.MonkeyPatch) -> None:
     renderer = PromptRenderer(byte_level(), None, UntrustedPrograms(helper))
-    monkeypatch.setattr("models.text.text_encoder._FastEncoding._encode", None)
+    monkeypatch.setattr("models.text.text_encoder.FastEncoding._encode", None)
 
     for prompt in long_prompts("x" * 10 * SHORT_TEXT):
         assert len(renderer.render(prompt).token_ids) > 10 * SHORT_TEXT

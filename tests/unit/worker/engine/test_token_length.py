@@ -118,7 +118,7 @@ def test_a_text_that_is_certainly_too_long_is_refused_without_being_encoded(
 ) -> None:
     tokenizer = make_tokenizer()
     renderer = PromptRenderer(tokenizer)
-    monkeypatch.setattr("models.text.text_encoder._FastEncoding._encode", None)
+    monkeypatch.setattr("models.text.text_encoder.FastEncoding._encode", None)
 
     with pytest.raises(PromptTooLong):
         renderer.render(prompt, check_length=at_most(1000))
