@@ -23,4 +23,4 @@ def test_a_script_has_what_it_uses_of_the_prelude_in_its_order(name: str) -> Non
 
 
 def test_a_script_has_nothing_else_of_the_prelude() -> None:
-    assert DEFINED.findall(scripts._text("leave").decode()) == ["lane_key", "forget_worker"]
+    assert DEFINED.findall(scripts._text("leave").decode()) == ["ROOT", "lane_key", "forget_worker"]
