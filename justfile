@@ -36,9 +36,15 @@ lock:
 bench *arguments:
     {{python}} -m benchmarks.engine {{arguments}}
 
-# The share of lines and branches of common, api and worker that the suite runs, also in the processes that it starts.
-coverage *arguments:
-    {{python}} -m pytest --cov --cov-report=term {{arguments}}
+# The share of lines and branches of common, api and worker that the tests run, also in the processes that they start. Each
+# layer's data stay in data/coverage/, so that layers can be run one by one: just coverage unit, then just coverage process.
+coverage *layers="unit contract golden fuzz native process clients integration faults":
+    mkdir -p data/coverage
+    for layer in {{layers}}; do \
+        COVERAGE_FILE="$PWD/data/coverage/$layer" {{python}} -m pytest tests/$layer --cov --cov-report= -n logical --dist worksteal; \
+    done
+    {{python}} -m coverage combine --keep data/coverage/*
+    {{python}} -m coverage report
 
 # The documents as a site, in site/. Broken links are errors.
 site *arguments:

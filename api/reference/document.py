@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Any
 
 from flask import Flask
@@ -215,7 +216,9 @@ def _webhook() -> Json:
     }
 
 
+@cache
 def _components() -> Json:
+    """Return what all applications have in common, which takes most of the time."""
     bodies = {one.body.model: one.body for one in OPERATIONS.values() if one.body is not None}
     responses = {success.model for one in OPERATIONS.values() for success in one.responses if success.model is not None}
     models_sent: set[type] = {*responses, *(shape.model for shape in SHAPES), Webhook}

@@ -17,9 +17,9 @@ from common.jobs.prompts import Conversation, Prompt, RawText
 from models.adapter.check import AdapterError, check_adapter
 from models.text.chat_template import ChatTemplate, render_chat
 from tests.engine_config import engine_config
+from tests.process.models.adapter.test_check import BASE, Shapes, edit_config, save_adapter, shapes_of
 from tests.sliminit_models import llama
 from tests.small_tokenizers import byte_fallback, byte_level, unigram
-from tests.unit.models.adapter.test_check import BASE, Shapes, edit_config, save_adapter, shapes_of
 from tests.unit.worker.engine.tiny_models import make_tokenizer, save_model
 from worker.engine.loading.loader import load_model
 from worker.engine.prompts.prompt import SHORT_TEXT, PromptRenderer

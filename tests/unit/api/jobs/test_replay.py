@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from common.jobs.event_log import READ_CHUNK
 from common.jobs.events import Event
 from common.jobs.job import JobState
 from common.jobs.logprobs import ScoredToken, TokenLogprobs
-from tests.api_in_process import Api
+from tests.api_in_process import Api, api_in_process
+from tests.fake_redis import fake_redis
 from tests.scripted_worker import Play
 from tests.unit.api.conftest import StartApi, frames
 
@@ -81,17 +83,19 @@ def test_log_probabilities_are_not_held_for_long() -> None:
     assert [len(event.data["logprobs"]) for event in few] == [READ_CHUNK] * 4
 
 
-@pytest.fixture
-def long_job(start_api: StartApi) -> tuple[Api, str]:
+@pytest.fixture(scope="module")
+def long_job() -> Iterator[tuple[Api, str]]:
+    """An API, and a job whose long answer is complete."""
+
     def script(play: Play) -> None:
         play.status("Generating response...")
         play.say(*(f"t{number} " for number in range(NUM_TOKENS)))
         play.end("end")
 
-    api = start_api(script)
-    job_id = api.submit()
-    api.finish(job_id)
-    return api, job_id
+    with api_in_process(fake_redis(), script) as api:
+        job_id = api.submit()
+        api.finish(job_id)
+        yield api, job_id
 
 
 TEXT = "".join(f"t{number} " for number in range(NUM_TOKENS)) + "end"

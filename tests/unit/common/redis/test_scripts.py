@@ -24,3 +24,9 @@ def test_a_script_has_what_it_uses_of_the_prelude_in_its_order(name: str) -> Non
 
 def test_a_script_has_nothing_else_of_the_prelude() -> None:
     assert DEFINED.findall(scripts._text("leave").decode()) == ["ROOT", "lane_key", "forget_worker"]
+
+
+def test_the_prelude_consists_of_definitions_of_one_name() -> None:
+    starts = [line for line in scripts._source("prelude").splitlines() if line and not line.startswith((" ", "--"))]
+    definitions = [line for line in starts if line not in ("end", "}")]
+    assert [line for line in definitions if not re.match(r"local (function \w+\(|\w+ = )", line)] == []

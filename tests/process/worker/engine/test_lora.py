@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from models.adapter.check import AdapterError, check_adapter
+from tests.process.models.adapter.test_check import save_adapter, shapes_of
 from tests.sliminit_models import gpt2, llama
-from tests.unit.models.adapter.test_check import save_adapter, shapes_of
 from worker.engine.lora import AdapterWeights, read_adapter
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
