@@ -124,14 +124,16 @@ class Client(Protocol):
 
 
 class ServerClient:
-    """A client of this server with its own connection."""
+    """A client of this server with its own connection; `model` as in a request, or empty."""
 
-    def __init__(self, url: str, *, ignore_eos: bool = True) -> None:
+    def __init__(self, url: str, *, ignore_eos: bool = True, model: str = "") -> None:
         parts = urlsplit(url)
         self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=TIMEOUT_S)
         self._fields: dict[str, object] = {"max_new_tokens": NEW_TOKENS, "temperature": 0}
         if ignore_eos:
             self._fields["ignore_eos"] = True
+        if model:
+            self._fields["model"] = model
         self._jobs: list[str] = []
 
     def stream(self, prompt: str) -> list[float]:
@@ -148,6 +150,7 @@ class ServerClient:
 
     def count_tokens(self) -> int:
         """Return the number of generated tokens according to the server."""
+        self._connection.close()  # the server may have closed it, if it was idle for long; the next request reconnects
         return sum(self._tokens_of(job_id) for job_id in self._jobs)
 
     def _tokens_of(self, job_id: str) -> int:

@@ -90,28 +90,41 @@ class Process:
 
     def peak_memory(self) -> PeakMemory:
         """Return the peak memory of the processes that still exist."""
-        peaks = [_peak_bytes(pid) for pid in self._family()]
+        peaks = [_peak_bytes(pid) for pid in self.family()]
         return PeakMemory(max(peaks), sum(peaks))
 
     def stop(self) -> None:
         """Terminate the program, and kill its remaining processes: the next system needs an idle machine."""
-        family = self._family()
+        members = self.family()
         self._child.terminate()
         with suppress(subprocess.TimeoutExpired):
             self._child.wait(STOP_S)
         self._child.kill()
         self._child.wait()
-        for pid in family[1:]:
+        for pid in members[1:]:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
-    def _family(self) -> list[int]:
+    def family(self) -> list[int]:
         """Return the process ids of the program and its descendants."""
-        parents = _parents()
-        family = [self._child.pid]
-        for pid in family:  # the list grows during the loop
-            family += [child for child, parent in parents.items() if parent == pid]
-        return family
+        return family(self._child.pid)
+
+
+def family(root: int) -> list[int]:
+    """Return the process ids of a process and its descendants."""
+    parents, found = _parents(), [root]
+    for pid in found:  # the list grows during the loop
+        found += [child for child, parent in parents.items() if parent == pid]
+    return found
+
+
+def processor_seconds(pid: int) -> tuple[str, float]:
+    """Return the command line of a process, and the processor time that it and its ended children have used."""
+    with suppress(OSError):
+        command = (PROC / str(pid) / "cmdline").read_text().replace("\0", " ")
+        fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+        return command, sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    return "", 0.0
 
 
 def _parents() -> dict[int, int]:

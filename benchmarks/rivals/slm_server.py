@@ -21,10 +21,12 @@ class SlmServer:
     Args:
         folder: for its data and log; kept, so that the next start finds the compiled kernels.
         models: the folder with the default model.
+        model: the name in the requests; empty: none, so that the default adapter answers.
     """
 
     folder: Path
     models: Path
+    model: str = ""
     title = "this server"
 
     def make(self, model: Path) -> None:
@@ -34,7 +36,7 @@ class SlmServer:
         """Start it for 32 sequences at once, and stop it at the end."""
         self._make_folder()
         command: list[str | Path] = [sys.executable, ROOT / "start_slm_api.py", "--host", LOCALHOST, "--port"]
-        return serving(command, self.folder / "server.log", _connect, env=self._environment(), ready="/readyz")
+        return serving(command, self.folder / "server.log", self._connect, env=self._environment(), ready="/readyz")
 
     def _make_folder(self) -> None:
         """Create a separate data folder, so that the jobs do not mix with those of a real server; shares the models."""
@@ -51,6 +53,5 @@ class SlmServer:
             "SLM_CONTEXT": str(CONTEXT),
         }
 
-
-def _connect(port: int) -> ServerClient:
-    return ServerClient(f"http://{LOCALHOST}:{port}")
+    def _connect(self, port: int) -> ServerClient:
+        return ServerClient(f"http://{LOCALHOST}:{port}", model=self.model)

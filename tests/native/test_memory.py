@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import platform
 
 import psutil
@@ -38,6 +39,26 @@ def test_new_memory_is_zero_and_keeps_its_contents() -> None:
     ctypes.memset(memory.address, 7, MIB)
     memory.populate(4 * MIB)
     assert ctypes.string_at(memory.address, MIB) == b"\x07" * MIB
+    memory.close()
+
+
+@pytest.mark.parametrize(
+    ("size", "mapped"), [(5_520_000, 6 * MIB), (3 * MIB, 3 * MIB)], ids=["nearly whole", "half empty"]
+)
+def test_memory_that_nearly_fills_large_pages_is_mapped_in_whole_ones(
+    size: int, mapped: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths: list[int] = []
+    real = mmap.mmap
+
+    def recorded(file: int, length: int, *, flags: int) -> mmap.mmap:
+        lengths.append(length)
+        return real(file, length, flags=flags)
+
+    monkeypatch.setattr(mmap, "mmap", recorded)
+    memory = Memory(size)
+    assert lengths == [mapped]
+    assert memory.view().nbytes == memory.size == size
     memory.close()
 
 
