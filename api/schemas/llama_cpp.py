@@ -204,19 +204,15 @@ class LlamaInfillBody(LlamaSampling):
     """Body of `POST /infill`: fills in the middle. Only models with tokens for that can do so."""
 
     input_prefix: Annotated[str, Meaning("The text before the answer.")] = Field("", description="a string")
-    input_suffix: Annotated[str, Meaning("The text after the answer.")] = Field("", description="a string")
+    input_suffix: Annotated[str, Meaning("The text after the answer.")] = Field(
+        min_length=1, description="a non-empty string"
+    )
     input_extra: Annotated[list[ExtraText], Meaning("Texts that come before everything else.")] = Field(
         default_factory=list, max_length=64, description="a list of at most 64 objects with a text and a filename"
     )
     prompt: Annotated[str, Meaning("The beginning of the answer, which the client already has.")] = Field(
         "", description="a string"
     )
-
-    @model_validator(mode="after")
-    def _has_a_middle(self) -> LlamaInfillBody:
-        if not self.input_suffix:
-            raise InvalidRequest("input_suffix must be a non-empty string", param="input_suffix")
-        return self
 
     @property
     def has_several(self) -> bool:
