@@ -73,6 +73,7 @@ class MessageStream:
         self._reader = reader_of(body, job_id)
         self._blocks = BlockStream()
         self._has_begun = False
+        self._early = ""  # comments about events before the message has begun
 
     def frames(self, *, pulse_s: float) -> Iterator[str]:
         """Yield the events up to `message_stop` or `error`; an empty one if the next is not there yet (`together`)."""
@@ -101,7 +102,7 @@ class MessageStream:
         if ids is None and update.type in (EventType.QUEUED, EventType.STATUS):
             return ""
         self._has_begun = True
-        return _frame(self._opening(len(ids or ())))
+        return _frame(self._opening(len(ids or ()))) + self._early
 
     def _opening(self, num_prompt_tokens: int) -> StreamEvent:
         message = AnthropicAnswer(
@@ -123,7 +124,10 @@ class MessageStream:
             return position_comment(update)
         events = [event for delta in self._reader.take(update) for event in self._blocks.add(delta)]
         comment = event_comment(update) if update.type in (EventType.QUEUED, EventType.STATUS) else ""
-        return comment + "".join(map(_frame, events))
+        if self._has_begun:
+            return comment + "".join(map(_frame, events))
+        self._early += comment
+        return ""
 
     def _closing(self, choice: GeneratedChoice) -> list[StreamEvent]:
         end = _end(choice, has_calls=self._reader.has_calls)

@@ -99,20 +99,20 @@ class LlamaSampling(OtherServersFields, RequestOptions):
     timings_per_token: Annotated[bool, Meaning("Whether each part of a stream has the timings so far.")] = Field(
         False, description="true or false"
     )
-    samplers: _Unused = None
-    repeat_last_n: _Unused = None
-    penalize_nl: _Unused = None
-    n_keep: _Unused = None
-    n_discard: _Unused = None
-    min_keep: _Unused = None
-    dynatemp_exponent: _Unused = None
-    mirostat_tau: _Unused = None
-    mirostat_eta: _Unused = None
-    xtc_threshold: _Unused = None
-    dry_base: _Unused = None
-    dry_allowed_length: _Unused = None
-    dry_penalty_last_n: _Unused = None
-    dry_sequence_breakers: _Unused = None
+    samplers: _Unused = Field(None, description="any value")
+    repeat_last_n: _Unused = Field(None, description="any value")
+    penalize_nl: _Unused = Field(None, description="any value")
+    n_keep: _Unused = Field(None, description="any value")
+    n_discard: _Unused = Field(None, description="any value")
+    min_keep: _Unused = Field(None, description="any value")
+    dynatemp_exponent: _Unused = Field(None, description="any value")
+    mirostat_tau: _Unused = Field(None, description="any value")
+    mirostat_eta: _Unused = Field(None, description="any value")
+    xtc_threshold: _Unused = Field(None, description="any value")
+    dry_base: _Unused = Field(None, description="any value")
+    dry_allowed_length: _Unused = Field(None, description="any value")
+    dry_penalty_last_n: _Unused = Field(None, description="any value")
+    dry_sequence_breakers: _Unused = Field(None, description="any value")
 
     @model_validator(mode="after")
     def _has_one_form(self) -> LlamaSampling:
@@ -204,19 +204,15 @@ class LlamaInfillBody(LlamaSampling):
     """Body of `POST /infill`: fills in the middle. Only models with tokens for that can do so."""
 
     input_prefix: Annotated[str, Meaning("The text before the answer.")] = Field("", description="a string")
-    input_suffix: Annotated[str, Meaning("The text after the answer.")] = Field("", description="a string")
+    input_suffix: Annotated[str, Meaning("The text after the answer.")] = Field(
+        min_length=1, description="a non-empty string"
+    )
     input_extra: Annotated[list[ExtraText], Meaning("Texts that come before everything else.")] = Field(
         default_factory=list, max_length=64, description="a list of at most 64 objects with a text and a filename"
     )
     prompt: Annotated[str, Meaning("The beginning of the answer, which the client already has.")] = Field(
         "", description="a string"
     )
-
-    @model_validator(mode="after")
-    def _has_a_middle(self) -> LlamaInfillBody:
-        if not self.input_suffix:
-            raise InvalidRequest("input_suffix must be a non-empty string", param="input_suffix")
-        return self
 
     @property
     def has_several(self) -> bool:

@@ -40,8 +40,9 @@ NEED_A_FINE_TUNING_JOB = {
     *("listFineTuningEvents", "listFineTuningCheckpoints"),
 }
 # There are no dead letters, no runs and no embedder, no drawn file is a dataset, one batch is never validated, and the
-# only base model is served.
+# only base model is served. The body of `vllmInvoke` is that of one of three others, whose rules it does not repeat.
 IMPOSSIBLE = {
+    "vllmInvoke",
     *("retryJob", "dropJob", "deleteAdapter", "deleteModel", "createFineTuningJob", "evaluate"),
     *("createEmbeddings", "ollamaEmbed", "ollamaEmbeddings"),
     *NEED_A_RUN,

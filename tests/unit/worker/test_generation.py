@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any
@@ -17,17 +17,19 @@ from common.jobs import events
 from common.jobs.event_log import EventLog
 from common.jobs.events import Event, EventType
 from common.jobs.job import GenerateParams, JobKind, JobState
+from common.jobs.prompts import Cut, Prompt, TokenIds
 from common.jobs.sampling import SamplingParams
 from common.jobs.store import JobStore
 from common.redis.outage import Outage
 from common.redis.subscriber import Subscriber
 from tests.fake_redis import fake_redis
-from tests.fakes import FakeRenderer, FakeRunner, fake_engine, scripted
+from tests.fakes import ASSISTANT, FakeRenderer, FakeRunner, RenderedPrompt, fake_engine, scripted
 from worker.engine.sequence import BASE_ADAPTER, SequenceOutput
 from worker.jobs.active import ActiveJob, ActiveJobs, Outcome
 from worker.jobs.generate import Generation
 from worker.jobs.observer import Observer
 from worker.jobs.publisher import Publisher
+from worker.jobs.rendering import rendered
 from worker.model.manager import ModelHandle
 from worker.model.protocols import LoadedAdapter
 from worker.observation.metrics import WorkerMetrics
@@ -42,6 +44,15 @@ class CountingLog(EventLog):
     def read(self, job_id: str, first: int = 0, limit: int | None = None) -> list[Event]:
         self.num_reads += 1
         return super().read(job_id, first, limit)
+
+
+class ExactRenderer(FakeRenderer):
+    """Uses tokens unchanged."""
+
+    def render(self, prompt: Prompt, _is_given_up: object = None, _check_length: object = None) -> RenderedPrompt:
+        if isinstance(prompt, TokenIds):
+            return RenderedPrompt("", list(prompt.ids))
+        return super().render(prompt)
 
 
 class Station:
@@ -64,8 +75,8 @@ class Station:
         self._generation = Generation(self.store, self.log, model_manager, Observer(metrics, Traces(None, "w")))
         Fleet(redis).beat(WorkerReport(id="w", host="h", pid=1, slots=4), ttl_s=60)
 
-    def submit(self, **sampling: Any) -> None:
-        params = GenerateParams("Hi", SamplingParams(seed=0, temperature=0.0, **sampling)).to_dict()
+    def submit(self, more: Mapping[str, Any] | None = None, **sampling: Any) -> None:
+        params = GenerateParams("Hi", SamplingParams(seed=0, temperature=0.0, **sampling), **(more or {})).to_dict()
         self.store.submit("j", JobKind.GENERATE, params, owner="o", max_queue=9)
 
     def claim(self) -> ActiveJob:
@@ -166,3 +177,44 @@ def test_a_released_job_leaves_the_engine_without_a_result(station: Station) -> 
         station._generation.run(job)
     assert (station.engine.num_running, station.engine.num_waiting) == (0, 0)
     assert station.store.get("j").state is JobState.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("cut", "expected"),
+    [
+        pytest.param(Cut(2), [ord("i"), ASSISTANT], id="the end"),
+        pytest.param(Cut(2, keeps_begin=True), [ord("H"), ord("i")], id="the beginning"),
+        pytest.param(Cut(9), [ord("H"), ord("i"), ASSISTANT], id="all"),
+    ],
+)
+def test_a_prompt_is_cut_to_the_tokens_that_are_wanted(station: Station, cut: Cut, expected: list[int]) -> None:
+    params = GenerateParams("Hi", SamplingParams(seed=0), cut=cut)
+    renderer = ExactRenderer()
+    assert rendered(params, renderer, station.engine, lambda: False)[1] == expected
+
+
+def test_the_tokens_of_a_text_get_its_bias(station: Station) -> None:
+    station.submit({"text_bias": {"e": -1e9, "l": -1e9}})
+    station.run()
+    assert not set("el") & set(station.result()["response"])
+
+
+@pytest.mark.parametrize(
+    ("sampling", "param"),
+    [
+        pytest.param({"logprobs": 40, "max_new_tokens": 2000}, "logprobs", id="many tokens"),
+        pytest.param({"logprobs": -1, "max_new_tokens": 1000}, "logprobs", id="all tokens of the vocabulary"),
+        pytest.param({"prompt_logprobs": 40_000}, "prompt_logprobs", id="prompt"),
+    ],
+)
+def test_too_many_log_probabilities_are_refused(station: Station, sampling: dict[str, int], param: str) -> None:
+    station.submit(**sampling)
+    with pytest.raises(InvalidRequest, match="65536 log probabilities") as caught:
+        station.run()
+    assert caught.value.param == param
+
+
+def test_a_few_of_many_tokens_and_many_of_a_few_are_not_too_many(station: Station) -> None:
+    station.submit(logprobs=50, max_new_tokens=5)
+    station.run()
+    assert [len(one[-1]) for one in station.result()["logprobs"]] == [50] * 5

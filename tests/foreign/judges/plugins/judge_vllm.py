@@ -13,7 +13,7 @@ import json
 import os
 import sys
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
@@ -28,6 +28,8 @@ URL = os.environ["JUDGE_URL"]
 FOLDER = Path(os.environ["JUDGE_TOKENIZER"])
 TIMEOUT_S = 300
 SEED = {"seed": 0}  # so that the small model says the same in every run
+USAGE = {"include_usage": True, "continuous_usage_stats": True}
+NOTHING: Mapping[str, Any] = types.MappingProxyType({})
 
 
 class _Part(types.ModuleType):
@@ -125,6 +127,7 @@ class RemoteOpenAIServer:
         self.host, self.port = "127.0.0.1", int(URL.rpartition(":")[2])
         as_ids = {"return_tokens_as_token_ids": True} if "--return-tokens-as-token-ids" in args else {}
         self._more = SEED | as_ids
+        self._more_of_streams = {"stream_options": USAGE} if "--enable-force-include-usage" in args else {}
 
     def __enter__(self) -> RemoteOpenAIServer:
         return self
@@ -140,26 +143,33 @@ class RemoteOpenAIServer:
         return "/".join((URL, *parts))
 
     def get_client(self, **options: Any) -> Any:
-        return _client(openai.OpenAI, f"{URL}/v1", options, self._more)
+        return _client(openai.OpenAI, f"{URL}/v1", options, self._more, self._more_of_streams)
 
     def get_async_client(self, **options: Any) -> Any:
-        return _client(openai.AsyncOpenAI, f"{URL}/v1", options, self._more)
+        return _client(openai.AsyncOpenAI, f"{URL}/v1", options, self._more, self._more_of_streams)
 
     def get_client_anthropic(self, **options: Any) -> Any:
-        return _client(anthropic.Anthropic, URL, options, {})
+        return _client(anthropic.Anthropic, URL, options)
 
     def get_async_client_anthropic(self, **options: Any) -> Any:
-        return _client(anthropic.AsyncAnthropic, URL, options, {})
+        return _client(anthropic.AsyncAnthropic, URL, options)
 
 
-def _client(kind: Any, url: str, options: dict[str, Any], more: dict[str, Any]) -> Any:
+def _client(
+    kind: Any,
+    url: str,
+    options: dict[str, Any],
+    more: Mapping[str, Any] = NOTHING,
+    more_of_streams: Mapping[str, Any] = NOTHING,
+) -> Any:
     """Return a client that sends `more` with each request that generates, unless the test sets it."""
     client = kind(**{"base_url": url, "api_key": "none", "timeout": TIMEOUT_S} | options)
     build = client._build_request
 
     def build_request(asked: Any, **named: Any) -> Any:
         if asked.url.endswith(("/completions", "/responses")) and isinstance(asked.json_data, dict):
-            asked.json_data = more | asked.json_data
+            of_stream = more_of_streams if asked.json_data.get("stream") else NOTHING
+            asked.json_data = {**more, **of_stream, **asked.json_data}
         return build(asked, **named)
 
     client._build_request = build_request
