@@ -82,6 +82,7 @@ def test_an_answer_appears_as_it_is_generated(open_page: OpenPage) -> None:
     visit = open_page(in_steps(go_on, "Once ", "upon ", "a time."))
     ask(visit.page, "Tell me a story")
     expect(said(visit.page)).to_have_text("Tell me a story")
+    assert said(visit.page).text_content() == "Tell me a story"  # `to_have_text` ignores spaces
     expect(answers(visit.page)).to_have_text("Once")
     expect(visit.page.get_by_role("button", name="Stop")).to_be_enabled()
     go_on.set()
@@ -369,6 +370,20 @@ def test_models_are_compared_with_one_seed(open_page: OpenPage) -> None:
     page.get_by_role("button", name="Ask all").click()
     expect(page.locator(".columns .markdown")).to_have_text(["an answer", "an answer"])
     assert seeds == [5, 5]
+
+
+def test_escape_stops_a_comparison(open_page: OpenPage) -> None:
+    def script(play: Play) -> None:
+        play.say("one half")
+        play.run_until_cancelled()
+
+    page = open_page(script).page
+    page.get_by_role("link", name="Compare models").click()
+    page.get_by_label("Question").fill("Hi")
+    page.get_by_role("button", name="Ask all").click()
+    expect(page.locator(".columns .markdown")).to_have_text(["one half", "one half"])
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("button", name="Ask all")).to_be_visible()
 
 
 @pytest.mark.parametrize(("name", "size"), [("wide", WIDE), ("phone", PHONE)])
