@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 from redis import Redis
 
 from api.auth.keyring import CACHE_S
@@ -370,6 +370,39 @@ def test_models_are_compared_with_one_seed(open_page: OpenPage) -> None:
     page.get_by_role("button", name="Ask all").click()
     expect(page.locator(".columns .markdown")).to_have_text(["an answer", "an answer"])
     assert seeds == [5, 5]
+
+
+@pytest.mark.parametrize(
+    ("part", "opens", "shows"),
+    [
+        ("Options", "Settings of this chat", "System prompt"),
+        ("Compare", "Compare models", "Question"),
+        ("Palette", "Commands", "Go to Jobs"),
+        ("OpenedMenu", "More", "Import…"),
+    ],
+    ids=["settings", "comparison", "palette", "menu"],
+)
+def test_a_part_of_the_page_is_loaded_when_the_server_is_back(
+    open_page: OpenPage, part: str, opens: str, shows: str
+) -> None:
+    page = open_page(answer("x")).page
+    refused: list[str] = []
+    is_back = threading.Event()
+
+    def answer_later(route: Route) -> None:
+        if is_back.is_set():
+            route.continue_()
+        else:
+            refused.append(route.request.url)
+            route.abort()
+
+    page.route(f"**/assets/{part}-*.js", answer_later)
+    page.locator(f":is(button, a)[aria-label='{opens}'], nav button:has-text('{opens}')").first.click()
+    page.wait_for_timeout(500)
+    is_back.set()
+    item = page.get_by_role("menuitem", name=shows).or_(page.get_by_role("option", name=shows))
+    expect(page.get_by_label(shows, exact=True).or_(item).first).to_be_visible()
+    assert refused
 
 
 def test_escape_stops_a_comparison(open_page: OpenPage) -> None:
