@@ -19,8 +19,8 @@ const preloadFirstView: Plugin = {
       const scripts = [view.fileName, ...view.imports].filter((file) => !html.includes(file));
       const styles = [...(view.viteMetadata?.importedCss ?? [])];
       return [
-        ...scripts.map((file): HtmlTagDescriptor => ({ tag: "link", injectTo: "head", attrs: { rel: "modulepreload", crossorigin: true, href: BASE + file } })),
-        ...styles.map((file): HtmlTagDescriptor => ({ tag: "link", injectTo: "head", attrs: { rel: "preload", as: "style", crossorigin: true, href: BASE + file } })),
+        ...scripts.map((file): HtmlTagDescriptor => ({ tag: "link", injectTo: "head", attrs: { rel: "modulepreload", fetchpriority: "low", crossorigin: true, href: BASE + file } })),
+        ...styles.map((file): HtmlTagDescriptor => ({ tag: "link", injectTo: "head", attrs: { rel: "preload", as: "style", fetchpriority: "low", crossorigin: true, href: BASE + file } })),
       ];
     },
   },

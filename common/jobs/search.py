@@ -20,8 +20,8 @@ FIELDS = (*SUMMARY, "params")
 def search(redis: Redis, text: str, *, owner: str | None, reader: str, limit: int) -> list[JobRecord]:
     """Return up to `limit` of an owner's jobs, or of everybody's, that have a text in any case; newest first.
 
-    It is in their id, model, base or owner, or in the prompt of a generation that is the reader's own. Looks at the newest
-    `MAX_JOBS`, and ends early after `MAX_BYTES` of prompts. May raise `redis.exceptions.RedisError`.
+    It is in their id, model, base or owner, or in the prompt of a generation that is the reader's own. Looks at the
+    newest `MAX_JOBS`, and ends early after `MAX_BYTES` of prompts. May raise `redis.exceptions.RedisError`.
     """
     wanted, found, size = text.casefold(), [], 0
     index = keys.JOB_INDEX if owner is None else keys.owner_index(owner)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 from redis import Redis
 
 from api.auth.keyring import CACHE_S
@@ -82,6 +82,7 @@ def test_an_answer_appears_as_it_is_generated(open_page: OpenPage) -> None:
     visit = open_page(in_steps(go_on, "Once ", "upon ", "a time."))
     ask(visit.page, "Tell me a story")
     expect(said(visit.page)).to_have_text("Tell me a story")
+    assert said(visit.page).text_content() == "Tell me a story"  # `to_have_text` ignores spaces
     expect(answers(visit.page)).to_have_text("Once")
     expect(visit.page.get_by_role("button", name="Stop")).to_be_enabled()
     go_on.set()
@@ -369,6 +370,53 @@ def test_models_are_compared_with_one_seed(open_page: OpenPage) -> None:
     page.get_by_role("button", name="Ask all").click()
     expect(page.locator(".columns .markdown")).to_have_text(["an answer", "an answer"])
     assert seeds == [5, 5]
+
+
+@pytest.mark.parametrize(
+    ("part", "opens", "shows"),
+    [
+        ("Options", "Settings of this chat", "System prompt"),
+        ("Compare", "Compare models", "Question"),
+        ("Palette", "Commands", "Go to Jobs"),
+        ("OpenedMenu", "More", "Import…"),
+    ],
+    ids=["settings", "comparison", "palette", "menu"],
+)
+def test_a_part_of_the_page_is_loaded_when_the_server_is_back(
+    open_page: OpenPage, part: str, opens: str, shows: str
+) -> None:
+    page = open_page(answer("x")).page
+    refused: list[str] = []
+    is_back = threading.Event()
+
+    def answer_later(route: Route) -> None:
+        if is_back.is_set():
+            route.continue_()
+        else:
+            refused.append(route.request.url)
+            route.abort()
+
+    page.route(f"**/assets/{part}-*.js", answer_later)
+    page.locator(f":is(button, a)[aria-label='{opens}'], nav button:has-text('{opens}')").first.click()
+    page.wait_for_timeout(500)
+    is_back.set()
+    item = page.get_by_role("menuitem", name=shows).or_(page.get_by_role("option", name=shows))
+    expect(page.get_by_label(shows, exact=True).or_(item).first).to_be_visible()
+    assert refused
+
+
+def test_escape_stops_a_comparison(open_page: OpenPage) -> None:
+    def script(play: Play) -> None:
+        play.say("one half")
+        play.run_until_cancelled()
+
+    page = open_page(script).page
+    page.get_by_role("link", name="Compare models").click()
+    page.get_by_label("Question").fill("Hi")
+    page.get_by_role("button", name="Ask all").click()
+    expect(page.locator(".columns .markdown")).to_have_text(["one half", "one half"])
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("button", name="Ask all")).to_be_visible()
 
 
 @pytest.mark.parametrize(("name", "size"), [("wide", WIDE), ("phone", PHONE)])

@@ -66,6 +66,9 @@ def test_an_adapter_is_uploaded_and_an_alias_rolled_back(open_page: OpenPage) ->
         set_alias(visit, "production", version)
     listed = visit.page.get_by_role("listitem").filter(has_text="production")
     expect(listed).to_contain_text("production → support@2")
+    visit.page.get_by_role("link", name="support@2").click()
+    expect(visit.page.get_by_label("Model", exact=True).locator("option:checked")).to_have_text("support@2")
+    show(visit, "models")
     visit.page.get_by_role("button", name="Roll back production").click()
     visit.page.get_by_role("dialog").get_by_role("button", name="Roll back").click()
     expect(listed).to_contain_text("production → support@1")
@@ -103,6 +106,9 @@ def test_a_dataset_is_checked_and_trained_on(open_page: OpenPage) -> None:
     expect(visit.page.get_by_text("Published as support@1")).to_be_visible()
     expect(visit.page.get_by_role("img", name="Loss. Training: 1, Held out: 1.5")).to_be_visible()
     expect(visit.page.get_by_role("region", name="The gate")).to_contain_text("the held-out loss fell from 3.0 to 1.5")
+    expect(visit.page.get_by_role("region", name="The gate")).to_contain_text("Loss on held-out examples")
+    visit.page.get_by_role("link", name="All runs").click()
+    expect(visit.page.get_by_role("link", name="support")).to_be_visible()
     assert visit.complaints == []
 
 

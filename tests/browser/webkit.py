@@ -1,4 +1,4 @@
-"""The machine's WebKit (WebKitGTK's MiniBrowser), which only speaks the classic WebDriver protocol: not Playwright's."""
+"""The machine's WebKit (WebKitGTK's MiniBrowser). It only speaks the classic WebDriver protocol, not Playwright's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-import { type DatasetOptions, type DatasetReport, type FeedbackDatasetRequest, type JobSummary, SlmError } from "slm-client";
+import { type DatasetOptions, type DatasetReport, type FeedbackDataset, type FeedbackDatasetRequest, type JobSummary, SlmError } from "slm-client";
 import { client } from "./client";
 import { Loaded } from "./loaded.svelte";
 
@@ -13,6 +13,8 @@ export class Dataset {
   /** What to call it. */
   name = $state("");
   bytes = $state(0);
+  /** What it was made of, if of feedback. */
+  made = $state.raw<FeedbackDataset | null>(null);
   report = $state.raw<DatasetReport | null>(null);
   error = $state.raw<SlmError | null>(null);
   isBusy = $state(false);
@@ -29,13 +31,14 @@ export class Dataset {
   useFeedback(wanted: FeedbackDatasetRequest, options: DatasetOptions): Promise<void> {
     return this.#use(async () => {
       const made = await client.jobs.feedbackDataset(wanted);
+      this.made = made;
       return { id: made.file_id, name: made.filename, bytes: made.bytes };
     }, options);
   }
 
   async #use(store: () => Promise<{ id: string; name: string; bytes: number }>, options: DatasetOptions): Promise<void> {
     this.isBusy = true;
-    this.fileId = this.report = this.error = null;
+    this.fileId = this.made = this.report = this.error = null;
     try {
       const { id, name, bytes } = await store();
       this.name = name;

@@ -259,7 +259,7 @@ export class Thread {
 
 /** Join an answer and its continuation; the server has cut the white space between them off. */
 export function joined(text: string, more: string): string {
-  return /\s$/.test(text) || /^[\s,.;:!?)]/.test(more) || !more ? text + more : `${text} ${more}`;
+  return !text || /\s$/.test(text) || /^[\s,.;:!?)]/.test(more) || !more ? text + more : `${text} ${more}`;
 }
 
 function endOf({ result, error, status, model }: Job<Generated>, text: string): Ended {

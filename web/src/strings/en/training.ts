@@ -84,6 +84,13 @@ export const training = {
   gatePassed: "Passed: the new version is better than what it replaces.",
   gateFailed: "Not passed, so the adapter was not published.",
   measure: "Measure",
+  measures: {
+    trained: "Learned answers",
+    held_out: "Loss on held-out examples",
+    general_text: "Loss on general text",
+    general_questions: "General questions answered",
+    prompts: "Your prompts answered",
+  } as Record<string, string>,
   better: "Better is",
   lower: "lower",
   higher: "higher",
