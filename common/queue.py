@@ -75,12 +75,12 @@ def configure(app: Celery, settings: Settings) -> Celery:
 
 def queues(settings: Settings, names: Sequence[str]) -> list[Queue]:
     """Return Celery queues of ours. RabbitMQ gives a message of a dead worker to another, and counts those unread."""
-    return [Queue(name, no_ack=settings.broker_url is None) for name in names]
+    return [Queue(name, no_ack=settings.redis_has_queues) for name in names]
 
 
 def keys_of(settings: Settings, names: Sequence[str]) -> list[str]:
     """Return the keys of Celery queues in Redis: none if RabbitMQ has the queues, whatever was left in Redis before."""
-    return list(names) if settings.broker_url is None else []
+    return list(names) if settings.redis_has_queues else []
 
 
 def _broker(settings: Settings) -> dict[str, Any]:

@@ -395,6 +395,11 @@ class Settings(BaseSettings):
         return self.redis_url
 
     @property
+    def redis_has_queues(self) -> bool:
+        """Whether Celery's queues are in Redis, and not in RabbitMQ."""
+        return self.broker_url is None
+
+    @property
     def webhook_key(self) -> bytes | None:
         """The key that signs webhooks; None if webhooks are off."""
         return None if self.webhook_secret is None else _signing_key(self.webhook_secret)
