@@ -21,6 +21,7 @@ from common.fleet import MAX_PREPARING
 from common.jobs.job import Lane
 from common.jobs.store import WakeUp
 from common.observation.logs import fields
+from common.rabbitmq import RabbitAddress
 from common.redis.address import RedisAddress
 from common.redis.cluster import CELERY_PREFIX
 from common.redis.sentinel import broker_options
@@ -86,8 +87,10 @@ def keys_of(settings: Settings, names: Sequence[str]) -> list[str]:
 def _broker(settings: Settings) -> dict[str, Any]:
     """Return where the messages are kept: in RabbitMQ if that is wanted, else in the Redis of the jobs."""
     if settings.broker_url is not None:
+        rabbitmq = RabbitAddress.parse(settings.broker_url)
         return {
-            "broker_url": settings.broker_url,
+            "broker_url": rabbitmq.url,
+            "broker_use_ssl": dict(rabbitmq.tls) or None,
             "broker_heartbeat": HEARTBEAT_S,
             "broker_connection_timeout": CONNECT_S,
             "broker_transport_options": {"max_retries": 0},
