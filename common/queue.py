@@ -21,6 +21,7 @@ from common.fleet import MAX_PREPARING
 from common.jobs.job import Lane
 from common.jobs.store import WakeUp
 from common.observation.logs import fields
+from common.rabbitmq import RabbitAddress
 from common.redis.address import RedisAddress
 from common.redis.cluster import CELERY_PREFIX
 from common.redis.sentinel import broker_options
@@ -75,19 +76,21 @@ def configure(app: Celery, settings: Settings) -> Celery:
 
 def queues(settings: Settings, names: Sequence[str]) -> list[Queue]:
     """Return Celery queues of ours. RabbitMQ gives a message of a dead worker to another, and counts those unread."""
-    return [Queue(name, no_ack=settings.broker_url is None) for name in names]
+    return [Queue(name, no_ack=settings.redis_has_queues) for name in names]
 
 
 def keys_of(settings: Settings, names: Sequence[str]) -> list[str]:
     """Return the keys of Celery queues in Redis: none if RabbitMQ has the queues, whatever was left in Redis before."""
-    return list(names) if settings.broker_url is None else []
+    return list(names) if settings.redis_has_queues else []
 
 
 def _broker(settings: Settings) -> dict[str, Any]:
     """Return where the messages are kept: in RabbitMQ if that is wanted, else in the Redis of the jobs."""
     if settings.broker_url is not None:
+        rabbitmq = RabbitAddress.parse(settings.broker_url)
         return {
-            "broker_url": settings.broker_url,
+            "broker_url": rabbitmq.url,
+            "broker_use_ssl": dict(rabbitmq.tls) or None,
             "broker_heartbeat": HEARTBEAT_S,
             "broker_connection_timeout": CONNECT_S,
             "broker_transport_options": {"max_retries": 0},

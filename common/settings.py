@@ -10,7 +10,6 @@ import os
 import re
 from pathlib import Path
 from typing import Literal, get_args
-from urllib.parse import urlsplit
 
 from pydantic import ByteSize, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -19,6 +18,8 @@ from common.adapters.names import is_name, public_name
 from common.bases import Base, parse_bases
 from common.environment import rename_old
 from common.network import AllowedOrigins, is_loopback
+from common.network import is_loopback
+from common.rabbitmq import RabbitAddress
 from common.redis.address import RedisAddress
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -56,9 +57,9 @@ class Settings(BaseSettings):
     )
     broker_url: str | None = Field(
         None,
-        pattern=r"^amqp://([^\s/?#]*@)?([^\s/?#@:\[\]]+|\[[\da-fA-F:]+\])(:\d+)?(/[^\s?#]*)?$",
-        description="RabbitMQ server for Celery's wake-up messages, such as amqp://user:password@host:5672/vhost. "
-        "Unset: they go through Redis.",
+        pattern=r"^amqps?://([^\s/?#]*@)?([^\s/?#@:\[\]]+|\[[\da-fA-F:]+\])(:\d+)?(/[^\s?#]*)?(\?[^\s#]*)?$",
+        description="RabbitMQ server for Celery's wake-up messages, such as amqp://user:password@host:5672/vhost, or "
+        "amqps:// with TLS. Unset: they go through Redis.",
     )
     data_dir: Path = Field(DATA_DIR, description="Folder for models, Redis data and logs.")
     host: str = Field("127.0.0.1", description="Address the API listens on.")
@@ -287,9 +288,9 @@ class Settings(BaseSettings):
 
     @field_validator("broker_url")
     @classmethod
-    def _has_a_port(cls, url: str | None) -> str | None:
+    def _is_a_broker(cls, url: str | None) -> str | None:
         if url is not None:
-            _ = urlsplit(url).port  # raises ValueError if it is out of range
+            RabbitAddress.parse(url)
         return url
 
     @field_validator("redis_replicas")
@@ -401,6 +402,11 @@ class Settings(BaseSettings):
                 "to start this process by hand, set it to the Redis that holds the jobs."
             )
         return self.redis_url
+
+    @property
+    def redis_has_queues(self) -> bool:
+        """Whether Celery's queues are in Redis, and not in RabbitMQ."""
+        return self.broker_url is None
 
     @property
     def webhook_key(self) -> bytes | None:

@@ -19,7 +19,6 @@ from common.errors import Cancelled
 from common.fleet import Fleet, WorkerReport, WorkerState
 from common.jobs.event_log import EventLog
 from common.jobs.job import JobKind
-from common.jobs.store import JobStore
 from common.observation.metrics_store import MetricsStore
 from common.observation.tracing import start_tracing
 from common.owners.files import FileStore
@@ -31,6 +30,7 @@ from common.settings import Settings
 from worker.jobs.active import ActiveJob, ActiveJobs, Outcome
 from worker.jobs.check_dataset import DatasetJobs
 from worker.jobs.generate import Generation
+from worker.jobs.job_store import job_store
 from worker.jobs.load import ModelJobs
 from worker.jobs.observer import Observer
 from worker.jobs.patient_redis import PatientRedis
@@ -77,7 +77,7 @@ class WorkerRuntime:
         redis = connect(settings.required_redis_url(), retries=REDIS_RETRIES, trouble=self._metrics.redis_trouble)
         self.outage = Outage(log)
         dispatch = Dispatcher(app)
-        store = JobStore(redis, dispatch, job_ttl_s=settings.job_ttl_s, has_queues=settings.broker_url is None)
+        store = job_store(settings, redis, dispatch)
         fleet = Fleet(redis, settings.lane_base)
         self._store, self._fleet = store, fleet
         self._registry = AdapterRegistry(redis)
@@ -123,7 +123,7 @@ class WorkerRuntime:
         self._tracer = start_tracing(settings, "slm-worker")
         observer = Observer(self._metrics, Traces(self._tracer, worker_id))
         self._patient = PatientRedis(redis, self.outage)
-        jobs = JobStore(self._patient, dispatch, job_ttl_s=settings.job_ttl_s)
+        jobs = job_store(settings, self._patient, dispatch)
         generation = Generation(jobs, EventLog(self._patient, self._subscriber), self._model_manager, observer)
         model_jobs = ModelJobs(jobs, Fleet(self._patient, settings.lane_base), settings.bases[0].name)
         archives = Archives(uploads, files.api)

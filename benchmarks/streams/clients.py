@@ -54,6 +54,17 @@ class Stream(asyncio.Protocol):
             self.status = self.status or line.strip()
             self._take(line, now)
 
+    @property
+    def refusal(self) -> str | None:
+        """Why the server did not open the stream: the error's code and text; None if it did."""
+        if b" 200 " in self.status:
+            return None
+        try:
+            error = json.loads(self.last)
+        except ValueError:
+            return self.status.decode() or "no answer"
+        return f"{error['code']}: {error['error']}"
+
     def _take(self, line: bytes, now: int) -> None:
         if line.startswith(b"id: "):
             self._event_id = int(line[4:])

@@ -7,6 +7,7 @@ import multiprocessing
 import resource
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ class Measurements:
 
     load: Load
     not_connected: int
+    refused: Counter[str]
     wrong: list[str]
     delays_ms: list[float]
     wall_s: float
@@ -68,6 +70,7 @@ class Measurements:
         in_redis = [(cost.redis_memory - self.before.redis_memory) / count / 1024 for cost in (self.opened, self.ended)]
         lines = [
             f"streams: {count}, not connected {self.not_connected}, with lost or duplicated tokens {len(self.wrong)}",
+            *(f"refused {count} times: {why}" for why, count in self.refused.most_common()),
             *self.wrong[:5],
             f"all open after: {self.opened.at - self.before.at:.1f} s",
             f"API memory: {kib[0]:.0f} KiB per stream once all are open, {kib[1]:.0f} at the end",
@@ -191,7 +194,8 @@ def _measurements(
     return Measurements(
         load,
         len(clients.not_connected),
-        [fault for stream in clients.streams if (fault := _fault(stream, load.tokens))],
+        Counter(stream.refusal for stream in clients.streams if stream.refusal is not None),
+        [fault for stream in clients.streams if stream.refusal is None and (fault := _fault(stream, load.tokens))],
         [(token.read - token.written) / 1e6 for token in tokens],
         (max(read) - min(written)) / 1e9 if tokens else float("nan"),
         before,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, cast
 
 from redis import Redis
@@ -158,10 +158,11 @@ class FeedbackStore:
     def page(self, wanted: Wanted, *, after: str | None, limit: int) -> Page[Feedback]:
         """Return the feedback that follows that on the job `after`, the latest change first.
 
-        If there is none on `after`, the page starts with the latest. It is short if its texts are long.
+        That may have been deleted meanwhile. If there was none on `after`, the page starts with the latest. It is short
+        if its texts are long.
         """
         job_ids = self._ids(wanted)[::-1]
-        begin = job_ids.index(after) + 1 if after in job_ids else 0
+        begin = job_ids.index(after) + 1 if after in job_ids else self._num_later(wanted, after)
         found: list[Feedback] = []
         chars = 0
         for one in self._matching(wanted, job_ids[begin:], READ_FOR_PAGE):
@@ -170,6 +171,14 @@ class FeedbackStore:
             found.append(one)
             chars += one.chars
         return Page(found, has_more=False)
+
+    def _num_later(self, wanted: Wanted, deleted: str | None) -> int:
+        """Return how much feedback is later than that which was deleted; 0 if there was none."""
+        time_ms = None if deleted is None else self._redis.zscore(keys.DELETED_FEEDBACK, deleted)
+        if time_ms is None:
+            return 0
+        later_ms = max(wanted.since_ms or 0, int(time_ms) + 1)
+        return len(self._ids(replace(wanted, since_ms=later_ms)))
 
     def _ids(self, wanted: Wanted) -> list[str]:
         """Return the jobs of that owner and time, the oldest change first."""

@@ -9,7 +9,7 @@ here once, and refused if both cannot use it in the same way.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
@@ -105,23 +105,19 @@ def _split(url: str) -> SplitResult:
 
 
 def _network(parts: SplitResult, scheme: Literal["redis", "rediss"]) -> RedisAddress:
-    options = _options(parts, known=("db", *_TLS_VALUES, *_TLS_FILES) if scheme == "rediss" else ("db",))
-    database = _database([parts.path.removeprefix("/"), options.pop("db", "")])
+    own, tls = _own_and_tls(parts, ("db",), is_tls=scheme == "rediss")
+    database = _database([parts.path.removeprefix("/"), own["db"]])
     host = parts.hostname or "127.0.0.1"
-    tls = _checked_tls(_TLS_DEFAULTS | options) if scheme == "rediss" else {}
     url = f"{scheme}://{_login(parts)}{_netloc(host, parts.port or _PORT)}/{database}{_query(tls)}"
     return RedisAddress(client_url=url, broker_url=url, tls=_typed(tls))
 
 
 def _sentinel(parts: SplitResult, scheme: Literal["sentinel", "sentinels"]) -> RedisAddress:
-    tls_names = (*_TLS_VALUES, *_TLS_FILES) if scheme == "sentinels" else ()
-    options = _options(parts, known=("db", "master", "sentinel_user", "sentinel_password", *tls_names))
-    database = _database([parts.path.removeprefix("/"), options.pop("db", "")])
-    master = options.pop("master", "")
+    known = ("db", "master", "sentinel_user", "sentinel_password")
+    own, tls = _own_and_tls(parts, known, is_tls=scheme == "sentinels")
+    database, master = _database([parts.path.removeprefix("/"), own.pop("db")]), own.pop("master")
     if not master:
         raise ValueError("it lacks ?master=NAME, the name that the Sentinels monitor")
-    own = {name: options.pop(name, "") for name in ("sentinel_user", "sentinel_password")}
-    tls = _checked_tls(_TLS_DEFAULTS | options) if scheme == "sentinels" else {}
     hosts = _hosts(parts, _SENTINEL_PORT, "a Sentinel, as in sentinel://one:26379,two:26379/0?master=NAME")
     login, places = _login(parts), [_netloc(*place) for place in hosts]
     query = _query({"master": master} | {name: text for name, text in own.items() if text} | dict(tls))
@@ -138,11 +134,9 @@ def _sentinel(parts: SplitResult, scheme: Literal["sentinel", "sentinels"]) -> R
 
 
 def _cluster(parts: SplitResult, scheme: Literal["redis+cluster", "rediss+cluster"]) -> RedisAddress:
-    is_tls = scheme == "rediss+cluster"
-    options = _options(parts, known=(*_TLS_VALUES, *_TLS_FILES) if is_tls else ())
+    tls = tls_options(parts, is_tls=scheme == "rediss+cluster")
     if _database([parts.path.removeprefix("/")]):
         raise ValueError("a cluster has only the database 0")
-    tls = _checked_tls(_TLS_DEFAULTS | options) if is_tls else {}
     hosts = _hosts(parts, _PORT, "a node, as in redis+cluster://one:6379,two:6379")
     login, places = _login(parts), [_netloc(*place) for place in hosts]
     user, password = _user_and_password(login)
@@ -200,6 +194,22 @@ def _socket(parts: SplitResult) -> RedisAddress:
     return RedisAddress(
         client_url=f"unix://{socket}?db={database}", broker_url=f"redis+socket://{socket}?virtual_host={database}"
     )
+
+
+def tls_options(parts: SplitResult, *, is_tls: bool) -> Mapping[str, str]:
+    """Return the options of TLS in a URL, with the defaults; empty if the URL is one without TLS.
+
+    Raises:
+        ValueError: the URL has other options, or one with an unknown value.
+    """
+    return _own_and_tls(parts, (), is_tls=is_tls)[1]
+
+
+def _own_and_tls(parts: SplitResult, known: Sequence[str], *, is_tls: bool) -> tuple[dict[str, str], Mapping[str, str]]:
+    """Return the known options of a URL, '' for those that it lacks, and its options of TLS."""
+    options = _options(parts, known=(*known, *_TLS_VALUES, *_TLS_FILES) if is_tls else known)
+    own = {name: options.pop(name, "") for name in known}
+    return own, _checked_tls(_TLS_DEFAULTS | options) if is_tls else {}
 
 
 def _options(parts: SplitResult, known: Iterable[str]) -> dict[str, str]:

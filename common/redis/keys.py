@@ -55,6 +55,7 @@ slm:batches:open:<o>    zset    those of one owner, by the time (s) at which the
 slm:batches:driver      string  the API process that drives them
 slm:feedback:job:<id>   hash    feedback on a job, with its prompt and answer (fields: `feedback.Feedback`)
 slm:feedback:by_time    zset    jobs with feedback, by the time (ms) of the feedback
+slm:feedback:deleted    zset    jobs whose feedback was deleted lately, by the same
 slm:feedback:of:<owner> zset    those of one owner
 slm:feedback:bytes:<o>  hash    job -> the size (bytes) of its feedback, for all feedback of the owner; '' -> the sum
 slm:conversation:<id>   hash    a conversation (fields: `conversation.Conversation`), and `last`, its latest number
@@ -112,6 +113,7 @@ ALIASES = f"{PREFIX}aliases"
 CONTROL_CHANNEL = f"{PREFIX}control"
 COUNTERS = f"{PREFIX}counters"
 FEEDBACK = f"{PREFIX}feedback:by_time"
+DELETED_FEEDBACK = f"{PREFIX}feedback:deleted"
 OPEN_BATCHES = f"{PREFIX}batches:open"
 BATCH_DRIVER = f"{PREFIX}batches:driver"
 

@@ -11,6 +11,7 @@ from redis import Redis
 from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError, ResponseError
 
 from common.binding import InsecureBinding, check_binding
+from common.rabbitmq import RabbitAddress
 from common.redis.client import connect
 from common.settings import Settings, SettingsError
 from deploy.data_folder import announced_redis
@@ -71,7 +72,8 @@ def _unusable(err: Exception) -> Finding:
 
 
 def _broker(url: str) -> Finding:
-    with Connection(url, connect_timeout=BROKER_TIMEOUT_S) as broker:
+    address = RabbitAddress.parse(url)
+    with Connection(address.url, ssl=dict(address.tls) or False, connect_timeout=BROKER_TIMEOUT_S) as broker:
         try:
             broker.connect()
         except (*broker.connection_errors, *broker.channel_errors) as err:

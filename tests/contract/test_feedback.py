@@ -50,7 +50,8 @@ def test_it_can_be_deleted(store: FeedbackStore, redis: Redis) -> None:
     store.delete(put(store, A, rating="up"))
     with pytest.raises(NotFound):
         store.find(A)
-    assert list(redis.scan_iter("slm:feedback:*")) == []
+    assert list(redis.scan_iter("slm:feedback:*")) == [keys.DELETED_FEEDBACK]
+    assert 0 < redis.ttl(keys.DELETED_FEEDBACK) <= 3600
 
 
 def test_it_is_filtered_by_owner_tags_and_model(store: FeedbackStore) -> None:
@@ -89,7 +90,9 @@ def test_pages_have_the_latest_change_first(store: FeedbackStore) -> None:
     assert page(store, owner="me") == ([A, B], False)
     assert page(store, rating="down") == ([], False)
     store.delete(store.find(C))
-    assert page(store, after=C, limit=1) == ([A], True)
+    assert page(store, after=C) == ([B], False), "a page continues where the deleted one was"
+    assert page(store, after=C, owner="me") == ([B], False)
+    assert page(store, after="unknown", limit=1) == ([A], True)
 
 
 def test_a_page_of_long_texts_is_short(store: FeedbackStore, monkeypatch: pytest.MonkeyPatch) -> None:

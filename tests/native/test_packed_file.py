@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import torch
 
 from tests.native.conftest import make_model, prompt, row
 from tests.native.random_adapters import random_adapter
+from worker.engine.native.packed_file import UNUSED_S
 from worker.engine.native.runner import NativeRunner
 
 MakeRunner = Callable[..., NativeRunner]
@@ -52,6 +55,28 @@ def test_a_file_is_private_and_for_one_base_and_format_only(make_runner: MakeRun
     assert make_runner(make_model("gpt2")).restore_adapter(tmp_path) is None
     if (other := make_runner(model, precision="int8"))._lora_format != make_runner(model)._lora_format:
         assert other.restore_adapter(tmp_path) is None
+
+
+def test_files_that_nobody_has_read_for_long_are_deleted(make_runner: MakeRunner, tmp_path: Path) -> None:
+    model = make_model("llama")
+    runner, long_ago = make_runner(model), time.time() - UNUSED_S - 1
+    file = keep(runner, model, tmp_path)
+    lately, unused, partial, foreign = (
+        tmp_path / name for name in ("packed-1.bin", "packed-2.bin", ".packed-3.x", "a")
+    )
+    for other in (lately, unused, partial, foreign):
+        other.touch()
+    for other in (file, unused, partial, foreign):
+        os.utime(other, (long_ago, long_ago))
+    restored = runner.restore_adapter(tmp_path)
+    assert restored is not None
+    restored.close()
+    prepared = make_runner(make_model("gpt2")).prepare_adapter(random_adapter(make_model("gpt2"), 5))
+    make_runner(make_model("gpt2")).keep_adapter(prepared, tmp_path)
+    prepared.close()
+    assert {lately, file, foreign} < set(tmp_path.iterdir())
+    assert not unused.exists()
+    assert not partial.exists()
 
 
 @pytest.mark.parametrize("damage", ["bit", "cut", "longer", "header", "empty"])

@@ -148,7 +148,7 @@ class PatientConsumer(Consumer):
     def connection_for_read(self, heartbeat: float | None = None) -> Connection:
         """Return a connection that has been established."""
         connection = self.app.connection_for_read(heartbeat=heartbeat)
-        if connection.transport_cls == "amqp":
+        if connection.transport_cls in ("amqp", "amqps"):
             return self._connected_to_rabbitmq(connection)
         ours = _OURS[connection.transport_cls]
         connection.transport_cls = ours  # type: ignore[assignment]

@@ -14,7 +14,6 @@ from redis.exceptions import RedisError
 from common.embedding.embedders import PLACES, EmbedderReport, Embedders
 from common.errors import Cancelled
 from common.jobs.job import JobKind
-from common.jobs.store import JobStore
 from common.observation.metrics_store import MetricsStore
 from common.queue import EMBED_QUEUE, Dispatcher, keys_of
 from common.redis.client import connect
@@ -26,6 +25,7 @@ from worker.embedding.loading import load_encoder
 from worker.embedding.metrics import EmbedderMetrics
 from worker.engine.embedding.engine import EmbeddingEngine
 from worker.jobs.active import ActiveJob, ActiveJobs, Outcome
+from worker.jobs.job_store import job_store
 from worker.jobs.patient_redis import PatientRedis
 from worker.jobs.runner import JobRunner
 from worker.liveness.control import ControlListener
@@ -57,7 +57,7 @@ class EmbedderRuntime:
         redis = connect(settings.required_redis_url(), retries=REDIS_RETRIES)
         self.outage = Outage(log)
         dispatch = Dispatcher(app)
-        self._store = JobStore(redis, dispatch, job_ttl_s=settings.job_ttl_s, has_queues=settings.broker_url is None)
+        self._store = job_store(settings, redis, dispatch)
         self._embedders = Embedders(redis)
         self._jobs = ActiveJobs()
         self._subscriber = Subscriber(redis, self.outage)
@@ -77,7 +77,7 @@ class EmbedderRuntime:
         )
         self._control: ControlListener | None = None
         self._patient = PatientRedis(redis, self.outage)
-        self._patient_jobs = JobStore(self._patient, dispatch, job_ttl_s=settings.job_ttl_s)
+        self._patient_jobs = job_store(settings, self._patient, dispatch)
         self._engine: EmbeddingEngine | None = None
         self._runner: JobRunner | None = None
 

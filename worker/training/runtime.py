@@ -15,7 +15,6 @@ from redis.exceptions import RedisError
 
 from common.errors import Cancelled, JobNotFound
 from common.jobs.job import JobKind
-from common.jobs.store import JobStore
 from common.observation.metrics_store import MetricsStore
 from common.owners.files import FileStore
 from common.queue import TRAIN_QUEUE, Dispatcher, keys_of
@@ -25,6 +24,7 @@ from common.redis.subscriber import Subscriber
 from common.settings import Settings
 from common.training.trainers import TrainerReport, Trainers
 from worker.jobs.active import ActiveJob, ActiveJobs, Outcome
+from worker.jobs.job_store import job_store
 from worker.jobs.patient_redis import PatientRedis
 from worker.jobs.runner import JobRunner
 from worker.liveness.control import ControlListener
@@ -65,7 +65,7 @@ class TrainerRuntime:
         redis = connect(settings.required_redis_url(), retries=REDIS_RETRIES)
         self.outage = Outage(log)
         dispatch = Dispatcher(app)
-        self._store = JobStore(redis, dispatch, job_ttl_s=settings.job_ttl_s, has_queues=settings.broker_url is None)
+        self._store = job_store(settings, redis, dispatch)
         self._trainers = Trainers(redis)
         self._jobs = ActiveJobs()
         self._subscriber = Subscriber(redis, self.outage)
@@ -96,7 +96,7 @@ class TrainerRuntime:
         )
         self._control: ControlListener | None = None
         self._patient = PatientRedis(redis, self.outage)
-        jobs = JobStore(self._patient, dispatch, job_ttl_s=settings.job_ttl_s)
+        jobs = job_store(settings, self._patient, dispatch)
         files = FileStore(self._patient, ttl_s=settings.file_ttl_s)
         self._training = TrainingJobs(
             jobs, files, self._folders, self._metrics, stop_s=max(1.0, settings.drain_s), program=program

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+
 import pytest
 from amqp import Connection as AmqpConnection
 from amqp.exceptions import AccessRefused
@@ -34,6 +36,25 @@ def test_messages_go_through_rabbitmq_which_keeps_those_of_a_dead_worker() -> No
     assert (found.transport_cls, found.hostname, found.port) == ("amqp", "mq.example", 5673)
     assert (found.userid, found.password, found.virtual_host) == ("ann", "se/cret", "jobs")
     assert {queue.no_ack for queue in app.conf.task_queues} == {False}
+
+
+@pytest.mark.parametrize(
+    ("query", "tls"),
+    [
+        ("", {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": "mq.example"}),
+        (
+            "?ssl_ca_certs=/etc/ca.pem&ssl_certfile=/c.pem&ssl_keyfile=/k.pem&ssl_check_hostname=false",
+            {"cert_reqs": ssl.CERT_REQUIRED, "ca_certs": "/etc/ca.pem", "certfile": "/c.pem", "keyfile": "/k.pem"},
+        ),
+        ("?ssl_cert_reqs=none", {"cert_reqs": ssl.CERT_NONE}),
+    ],
+    ids=["default", "files", "unchecked"],
+)
+def test_rabbitmqs_certificate_is_checked(query: str, tls: dict[str, object]) -> None:
+    found = configured(broker_url=f"amqps://ann:secret@mq.example/jobs{query}").connection_for_write()
+    assert found.ssl == tls
+    assert (found.hostname, found.virtual_host, found.transport.driver_name) == ("mq.example", "jobs", "py-amqp")
+    assert found.transport.default_connection_params["port"] == 5671
 
 
 def test_queues_are_watched_in_redis_only_if_they_are_there() -> None:
@@ -76,7 +97,16 @@ def test_a_broker_that_refuses_a_message_does_not_keep_the_others_back(
 
 @pytest.mark.parametrize(
     "url",
-    ["redis://127.0.0.1/1", "amqp://", "amqp://host/?ssl=1", "amqp://u:p@", "amqp://u:p/w@host", "amqp://host:65536"],
+    [
+        "redis://127.0.0.1/1",
+        "amqp://",
+        "amqp://host/?ssl=1",
+        "amqp://host/?ssl_cert_reqs=none",
+        "amqps://host/?ssl_cert_reqs=never",
+        "amqp://u:p@",
+        "amqp://u:p/w@host",
+        "amqp://host:65536",
+    ],
 )
 def test_another_broker_is_refused_without_its_password(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("SLM_BROKER_URL", url)

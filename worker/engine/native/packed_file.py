@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from worker.engine.native.memory import Memory
 
 VERSION = 1  # of the file and of the packed layout: count up when one of them changes, or the check of adapters
 MAX_HEADER = 1 << 20
+PREFIX, SUFFIX = "packed-", ".bin"
+UNUSED_S = 30 * 86_400  # files of other versions, bases and formats are deleted if nobody has read them for that long
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,7 @@ class PackedLayout:
 
 
 def write_packed(file: Path, layout: PackedLayout, memory: Memory) -> None:
-    """Write the file, which appears whole or not at all. Raises `OSError`."""
+    """Write the file, which appears whole or not at all, and delete unused ones beside it. Raises `OSError`."""
     described = json.dumps(asdict(layout))
     header = json.dumps({"layout": described, "size": memory.size, "sha256": _digest(described, memory)})
     partial = file.with_name(f".{file.name}.{uuid.uuid4()}")
@@ -41,6 +45,19 @@ def write_packed(file: Path, layout: PackedLayout, memory: Memory) -> None:
         partial.replace(file)
     finally:
         partial.unlink(missing_ok=True)
+    _delete_unused(file.parent)
+
+
+def packed_name(described: str) -> str:
+    """Return the name of the file of an adapter that was packed in the described way."""
+    return f"{PREFIX}{hashlib.sha256(described.encode()).hexdigest()[:16]}{SUFFIX}"
+
+
+def _delete_unused(folder: Path) -> None:
+    oldest = time.time() - UNUSED_S
+    for file in (*folder.glob(f"{PREFIX}*{SUFFIX}"), *folder.glob(f".{PREFIX}*")):  # the others are of killed workers
+        if file.stat().st_mtime < oldest:
+            file.unlink(missing_ok=True)
 
 
 def read_packed(file: Path) -> tuple[PackedLayout, Memory] | None:
@@ -54,6 +71,8 @@ def read_packed(file: Path) -> tuple[PackedLayout, Memory] | None:
     except OSError:
         return None
     with content:
+        with suppress(OSError):  # not our file, or a disk that is read-only
+            os.utime(file)
         try:
             header = json.loads(content.readline(MAX_HEADER))
             described, size, digest = header["layout"], header["size"], header["sha256"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import logging
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ from worker.engine.native.library import (
     load_library,
 )
 from worker.engine.native.memory import Memory
-from worker.engine.native.packed_file import VERSION
+from worker.engine.native.packed_file import VERSION, packed_name
 from worker.engine.native.packed_model import PackedModel
 from worker.engine.sequence import BASE_ADAPTER
 
@@ -248,8 +247,7 @@ class NativeRunner:
     @cached_property
     def _packed_name(self) -> str:
         """The name of an adapter's file; adapters of another base or number format have others."""
-        described = f"{VERSION} {self._lora_format.name} {self.model.shapes}"
-        return f"packed-{hashlib.sha256(described.encode()).hexdigest()[:16]}.bin"
+        return packed_name(f"{VERSION} {self._lora_format.name} {self.model.shapes}")
 
     def add_adapter(self, adapter_id: str, prepared: PreparedAdapter) -> None:
         """As `ModelRunner.add_adapter`."""
