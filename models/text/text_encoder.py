@@ -142,13 +142,16 @@ class FastEncoding:
 
     @property
     def state(self) -> str:
+        """As `TextEncoder.state`."""
         return str(self._tokenizer.to_str())
 
     def encode(self, segments: list[Segment], encode: Encode | None) -> list[int]:
+        """As `TextEncoder.segment_ids`."""
         text = "".join(self.secret_names[one.text] if one.is_control else one.text for one in segments)
         return (encode or self._encode)(text, False)
 
     def encode_whole(self, text: str, encode: Encode | None) -> list[int]:
+        """As `TextEncoder.text_ids`."""
         return (encode or self._encode)(text, True)
 
     def _encode(self, text: str, with_tokens_around: bool) -> list[int]:

@@ -100,7 +100,7 @@ class TrainingRun:
 
     @property
     def _gate_file(self) -> Path:
-        return self._task.folder / "run" / "gate.json"
+        return self._task.folder / "gate.json"
 
     def _published(self, adapter: Path, gate: GateReport) -> dict[str, Any]:
         """Publish the adapter if it may be; return that part of the result. Raises `Stopped`."""
