@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
 
@@ -56,7 +56,7 @@ def parse(schema: type[B], fields: Mapping[str, Any], dialect: Dialect) -> B:
         body = schema.model_validate(given)
     except ValidationError as err:
         if dialect.names_inner_fields:
-            raise _wrong_inside(err, given, known) from err
+            raise _wrong_inside(err, schema, given, known) from err
         raise _wrong(str(err.errors(include_url=False)[0]["loc"][0]), given, known) from err
     if dialect.null_is_value:
         return body
@@ -70,7 +70,9 @@ def _wrong(name: str, given: Mapping[str, Any], known: Mapping[str, str | None])
     return InvalidRequest(f"{name} must be {known[name]}; got {found}", param=name)
 
 
-def _wrong_inside(err: ValidationError, given: Mapping[str, Any], known: Mapping[str, str | None]) -> InvalidRequest:
+def _wrong_inside(
+    err: ValidationError, schema: type[Strict], given: Mapping[str, Any], known: Mapping[str, str | None]
+) -> InvalidRequest:
     # In a union, the branch that failed at the deepest level is the one that the client meant.
     first = max(err.errors(include_url=False), key=lambda error: _path(error["loc"]).count("."))
     param = _path(first["loc"])
@@ -80,7 +82,28 @@ def _wrong_inside(err: ValidationError, given: Mapping[str, Any], known: Mapping
         return InvalidRequest(f"{param} {OPENAI.unknown}", param=param)
     if param in known:
         return _wrong(param, given, known)
+    if (description := _inner_description(schema, first["loc"])) is not None:
+        found = "nothing" if first["type"] == "missing" else shown(first["input"])
+        return InvalidRequest(f"{param} must be {description}; got {found}", param=param)
     return InvalidRequest(f"{param} is wrong: {first['msg']}", param=param)
+
+
+def _inner_description(schema: type[Strict], loc: Sequence[int | str]) -> str | None:
+    """Return the description of the field at a path through objects, if it has one."""
+    models: list[type[Strict]] = [schema]
+    description = None
+    for name in loc:
+        found = [one.model_fields[name] for one in models if name in one.model_fields]
+        if found:  # else it is pydantic's name for a branch of a union
+            description = found[0].description
+            models = [one for field in found for one in _models_in(field.annotation)]
+    return description
+
+
+def _models_in(annotation: Any) -> list[type[Strict]]:
+    if isinstance(annotation, type) and issubclass(annotation, Strict):
+        return [annotation]
+    return [one for part in get_args(annotation) for one in _models_in(part)]
 
 
 def _path(loc: Sequence[int | str]) -> str:

@@ -646,6 +646,10 @@ class JobStore:
         """Return whether a running training run is to be set aside."""
         return bool(self._redis.hexists(keys.job(job_id), "pause"))
 
+    def is_to_cancel(self, job_id: str) -> bool:
+        """Return whether the cancellation of a running job was requested."""
+        return bool(self._redis.hexists(keys.job(job_id), "cancel"))
+
     def reap(self, pause_s: float = 0) -> None:
         """Requeue the jobs of dead workers and dispatch jobs with lost messages again; any worker may call it.
 

@@ -81,11 +81,12 @@ def encode_with(tokenizer: Tokenizer, text: str, *, with_tokens_around: bool) ->
     try:
         # without the tokens' offsets in the text, which are not used here: a third faster
         (encoding,) = tokenizer.encode_batch_fast([text], add_special_tokens=with_tokens_around)
-        return list(encoding.ids)
+        ids: list[int] = encoding.ids
     except (KeyboardInterrupt, SystemExit, MemoryError):
         raise
     except BaseException as err:  # a panic in the library is not an `Exception`
         raise UnspellableText(f"The model's tokenizer cannot encode this text: {err}") from err
+    return ids
 
 
 class Encoding(Protocol):
@@ -111,7 +112,9 @@ class Encoding(Protocol):
 def _encoding(tokenizer: Any, names: list[str], like: Encoding | None) -> Encoding:
     if like is not None and like.names == names:
         return like
-    return FastEncoding.of(tokenizer, names) if getattr(tokenizer, "is_fast", False) else _SlowEncoding(tokenizer, names)
+    return (
+        FastEncoding.of(tokenizer, names) if getattr(tokenizer, "is_fast", False) else _SlowEncoding(tokenizer, names)
+    )
 
 
 class FastEncoding:
@@ -139,13 +142,16 @@ class FastEncoding:
 
     @property
     def state(self) -> str:
+        """As `TextEncoder.state`."""
         return str(self._tokenizer.to_str())
 
     def encode(self, segments: list[Segment], encode: Encode | None) -> list[int]:
+        """As `TextEncoder.segment_ids`."""
         text = "".join(self.secret_names[one.text] if one.is_control else one.text for one in segments)
         return (encode or self._encode)(text, False)
 
     def encode_whole(self, text: str, encode: Encode | None) -> list[int]:
+        """As `TextEncoder.text_ids`."""
         return (encode or self._encode)(text, True)
 
     def _encode(self, text: str, with_tokens_around: bool) -> list[int]:

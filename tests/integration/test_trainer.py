@@ -21,6 +21,7 @@ from common.jobs.store import JobOptions
 from common.owners.files import FileStore
 from common.training.spec import TrainingSpec
 from common.training.trainers import Trainers
+from tests.fake_training import PHASES
 from tests.processes import Cluster, Process, running_cluster, wait_for
 from tests.redis_server import RedisServer, running_server
 
@@ -34,7 +35,8 @@ class Site:
         self.cluster = cluster
         self.folder = folder / "data" / "training"
         self.trainers = Trainers(cluster.redis)
-        AdapterRegistry(cluster.redis).note_base("tiny", "0" * 64)
+        self.registry = AdapterRegistry(cluster.redis)
+        self.registry.note_base("tiny", "0" * 64)
         self.files = FileStore(cluster.redis, ttl_s=600)
 
     def start_trainer(self, name: str = "t", **env: str) -> Process:
@@ -45,10 +47,10 @@ class Site:
     def trainer(self, name: str = "t") -> str | None:
         return next((one.id for one in self.trainers.live() if one.id.startswith(f"{name}@")), None)
 
-    def submit(self, **recipe: Any) -> str:
+    def submit(self, *, name: str = "support", **recipe: Any) -> str:
         job_id = str(uuid.uuid4())
         file = self.files.put("test", "pairs.jsonl", "fine-tune", ['{"prompt": "a", "completion": "b"}', ""])
-        spec = TrainingSpec(name="support", file_id=file.id, recipe=recipe)
+        spec = TrainingSpec(name=name, file_id=file.id, recipe=recipe)
         options = JobOptions(model="tiny", keep_s=900)
         store = self.cluster.store
         store.submit(job_id, JobKind.TRAIN, spec.to_dict(), owner="test", max_queue=9, options=options)
@@ -65,6 +67,13 @@ class Site:
 
     def wait_for_step(self, job_id: str, step: int) -> None:
         wait_for(f"step {step}", lambda: step in self.steps(job_id))
+
+    def wait_for_phase(self, job_id: str, phase: str) -> None:
+        lines = (f"Phase {phase}",)
+        wait_for(lines[0], lambda: any(event.data.get("status") in lines for event in self.events(job_id)))
+
+    def versions(self, name: str) -> list[int]:
+        return [one.number for one in self.registry.versions(name)]
 
     def wait_for_state(self, job_id: str, state: JobState) -> JobRecord:
         return wait_for(str(state), lambda: (job := self.job(job_id)).state is state and job)
@@ -178,6 +187,64 @@ def test_a_run_is_paused_within_a_step_and_resumed(site: Site) -> None:
     job = site.wait_for_state(job_id, JobState.SUCCEEDED)
     assert site.steps(job_id) == list(range(1, 21))
     assert job.crashes == 0
+
+
+def test_a_run_that_is_cancelled_in_any_phase_leaves_no_version(site: Site) -> None:
+    site.start_trainer()
+    *early, last = PHASES
+    for phase in early:
+        job_id = site.submit(name=phase, hold=[phase], publishes=True)
+        site.wait_for_phase(job_id, phase)
+        site.cluster.store.cancel(job_id)
+        site.wait_for_state(job_id, JobState.CANCELLED)
+        assert site.versions(phase) == []
+    job_id = site.submit(name=last, hold=[last], publishes=True)
+    site.wait_for_phase(job_id, last)
+    site.cluster.store.cancel(job_id)  # too late: what it has published is its result
+    job = site.wait_for_state(job_id, JobState.SUCCEEDED)
+    assert job.result is not None
+    assert ([job.result["version"]], site.versions(last)) == ([1], [1])
+
+
+def test_a_cancellation_that_the_trainer_has_not_heard_of_stops_the_publication(site: Site) -> None:
+    site.start_trainer()
+    job_id = site.submit(name="late", hold=["gate"], publishes=True)
+    site.wait_for_phase(job_id, "gate")
+    key = f"slm:job:{job_id}"
+    site.cluster.redis.hset(key, mapping={"cancel": "1", "pause": "1"})  # the pause ends the phase
+    site.cluster.redis.publish("slm:control", json.dumps({"pause": job_id}))
+    site.wait_for_state(job_id, JobState.CANCELLED)
+    assert site.versions("late") == []
+
+
+def test_a_run_is_paused_in_any_phase_and_resumed(site: Site) -> None:
+    site.start_trainer()
+    *early, last = PHASES
+    for phase in early:
+        job_id = site.submit(name=phase, hold=[phase], publishes=True)
+        site.wait_for_phase(job_id, phase)
+        site.cluster.store.pause(job_id)
+        site.wait_for_state(job_id, JobState.PAUSED)
+        assert site.versions(phase) == []
+        site.cluster.store.resume(job_id)
+        site.wait_for_state(job_id, JobState.SUCCEEDED)
+        assert (site.steps(job_id), site.versions(phase)) == ([1, 2, 3], [1])
+    job_id = site.submit(name=last, hold=[last], publishes=True)
+    site.wait_for_phase(job_id, last)
+    site.cluster.store.pause(job_id)
+    site.wait_for_state(job_id, JobState.SUCCEEDED)
+
+
+def test_a_run_whose_trainer_is_killed_in_every_phase_publishes_one_version(site: Site) -> None:
+    trainer = site.start_trainer("0")
+    job_id = site.submit(hold=PHASES, publishes=True)
+    for number, phase in enumerate(PHASES, start=1):
+        site.wait_for_phase(job_id, phase)
+        trainer.kill()
+        trainer = site.start_trainer(str(number))
+    job = site.wait_for_state(job_id, JobState.SUCCEEDED)
+    assert (site.steps(job_id), site.versions("support")) == ([1, 2, 3], [1])
+    assert job.attempt == 1 + len(PHASES)
 
 
 def test_a_hanging_child_is_killed_when_its_run_is_paused(redis_server: RedisServer, tmp_path: Path) -> None:

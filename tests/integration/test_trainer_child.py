@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from common.adapters.records import Registered
+from common.content import ContentHashes
 from common.errors import Conflict
 from common.jobs.job import JobKind
 from common.settings import Settings
@@ -61,6 +62,7 @@ class Messages:
 
     def __init__(self) -> None:
         self.sent: list[tuple[Kind, dict[str, Any]]] = []
+        self.may_publish = True
 
     def send(self, kind: Kind, **values: Any) -> None:
         self.sent.append((kind, values))
@@ -70,6 +72,10 @@ class Messages:
 
     def should_stop(self) -> bool:
         return False
+
+    def ask_to_publish(self) -> bool:
+        self.send(Kind.PUBLISHING)
+        return self.may_publish
 
     def steps(self) -> list[dict[str, Any]]:
         return [values["facts"] for kind, values in self.sent if kind is Kind.PROGRESS and "step" in values["facts"]]
@@ -101,18 +107,17 @@ def task(folder: Path, kind: JobKind, params: dict[str, Any]) -> Task:
     return Task("job", kind, params, "tiny", "", folder)
 
 
-Train = Callable[..., tuple[dict[str, Any], Messages]]
+Train = Callable[..., tuple[dict[str, Any] | None, Messages]]
 
 
 @pytest.fixture
 def train(tmp_path: Path, settings: Settings) -> Train:
-    def run(models: Models, **changes: Any) -> tuple[dict[str, Any], Messages]:
+    def run(models: Models, *, may_publish: bool = True, **changes: Any) -> tuple[dict[str, Any] | None, Messages]:
         recipe = {"max_steps": 2, "rank": 2, "batch_size": 2}
         spec = TrainingSpec(name="zub", file_id=FILE, recipe=recipe, force=True, **changes)
         one, messages = task(tmp_path / "run", JobKind.TRAIN, spec.to_dict()), Messages()
-        found = TrainingRun(one, settings, cast(Versions, models), cast(Reporter, messages)).run()
-        assert found is not None
-        return found, messages
+        messages.may_publish = may_publish
+        return TrainingRun(one, settings, cast(Versions, models), cast(Reporter, messages)).run(), messages
 
     return run
 
@@ -122,6 +127,7 @@ def test_preference_pairs_are_trained_judged_and_published_and_then_evaluated(
 ) -> None:
     models = Models(base)
     result, messages = train(models)
+    assert result is not None
     assert (result["method"], result["version"], result["published"]) == ("dpo", 1, True)
     assert [step["step"] for step in messages.steps()] == [0, 1, 2]
     assert messages.steps()[0]["held_out_loss"] == pytest.approx(0.6931, abs=1e-3)  # of an untrained model: ln 2
@@ -153,6 +159,23 @@ def test_preference_pairs_are_trained_judged_and_published_and_then_evaluated(
     assert {kind for kind, _ in said.sent} == {Kind.STATUS, Kind.PROGRESS}
 
 
+def test_an_attempt_that_died_while_it_published_is_repeated_with_the_same_content(
+    base: Path, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = Models(base)
+    assert train(models, may_publish=False)[0] is None  # paused before it published: to be compared again
+    assert models.published == []
+    first, _ = train(models)
+    content = ContentHashes().of_folder(models.published[0])
+    monkeypatch.setattr("worker.training.child.training_run.compare", lambda *_, **_more: pytest.fail("it compares"))
+    monkeypatch.setattr(models, "newest", lambda *_: models.published[0])
+    second, _ = train(models)
+    assert ContentHashes().of_folder(models.published[1]) == content
+    assert first is not None
+    assert second is not None
+    assert second["gate"] == first["gate"]
+
+
 def test_a_run_is_kept_if_its_name_was_taken_meanwhile(
     base: Path, train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,6 +193,7 @@ def test_a_run_is_kept_if_its_name_was_taken_meanwhile(
     for name, found in (("train", trained), ("compare", GateReport(())), ("write_card", None)):
         monkeypatch.setattr(f"{module}.{name}", lambda *_, _found=found, **_more: _found)
     result, _ = train(Models(base, taken="zub"))
+    assert result is not None
     assert (result["published"], result["version"], result["folder"]) == (False, None, "adapter")
     assert result["message"] == (
         "zub was trained, but not published: There is an alias named 'zub' already. Choose another name."

@@ -104,6 +104,9 @@ class Encoder:
     def size(self, example: Example) -> Sized:
         """Return the size of an example."""
         if isinstance(example, Conversation):
+            if not any(message.is_learned for message in example.messages[:-1]):  # only an answer at the end: quicker
+                prompt, learned = len(self.prompt_ids(example.prompt)), len(self.response_ids(example.response))
+                return Sized(1, prompt + learned, prompt + learned, learned)
             rows = self.rows(example)
             lengths = [len(row) for row in rows]
             return Sized(len(rows), max(lengths), sum(lengths), sum(sum(row.loss) for row in rows))

@@ -44,8 +44,11 @@ class Groups:
 
     def join_alike(self, texts: Sequence[str]) -> None:
         """Put those whose normalised texts are near duplicates into one group."""
-        for one, other in near_duplicates(texts, is_known=lambda one, other: self.leader(one) == self.leader(other)):
+        for one, other in near_duplicates(texts, is_known=self._are_joined):
             self.join(one, other)
+
+    def _are_joined(self, one: int, other: int) -> bool:
+        return self._parents[one] == self._parents[other] or self.leader(one) == self.leader(other)
 
     def copy(self) -> Groups:
         """Return groups that can be joined further without changing these."""

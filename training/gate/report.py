@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -46,3 +47,8 @@ class GateReport:
     def to_json(self) -> dict[str, Any]:
         """Return `{"passed": ..., "rows": [{"name": ..., "base": ..., ...}, ...]}`."""
         return {"passed": self.passed, "rows": [asdict(row) for row in self.rows]}
+
+    @classmethod
+    def from_json(cls, report: Mapping[str, Any]) -> GateReport:
+        """Read what `to_json` returned."""
+        return cls(tuple(Row(**row) for row in report["rows"]))

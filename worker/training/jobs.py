@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from common.errors import InvalidRequest, NotFound, SLMError, TrainingFailed
+from common.errors import Cancelled, InvalidRequest, NotFound, SLMError, TrainingFailed
 from common.jobs.job import JobKind, JobState
 from common.jobs.store import JobStore
 from common.owners.files import FileStore
@@ -19,6 +19,7 @@ from worker.training.process import CHILD, ChildProcess, Message
 from worker.training.task import DATASET, VALIDATION, Kind, Task
 
 POLL_S = 0.2  # how soon a request to stop reaches the child
+PUBLISHING = "Publishing the new version..."
 
 
 class TrainingJobs:
@@ -116,19 +117,34 @@ class TrainingJobs:
     def _follow(self, job: ActiveJob, child: ChildProcess) -> Message | None:
         """Publish the child's messages; return its last one. None: it died, or was killed."""
         asked_at: float | None = None
+        is_publishing = False  # then it is too late to cancel or pause: the job gets its result
         for message in child.messages(POLL_S):
             if message is not None and message.kind.is_last:
                 return message
-            if message is not None and job.outcome is not Outcome.FENCED:
+            if message is not None and message.kind is Kind.PUBLISHING:
+                is_publishing = self._let_publish(job, child)
+            elif message is not None and job.outcome is not Outcome.FENCED:
                 self._publish(job, message)
-            if job.is_given_up and job.outcome is not Outcome.RELEASED:
-                return None  # cancelled, or another attempt has taken over: nothing of it is needed any more
+            if _is_useless(job) and not (is_publishing and job.outcome is None):
+                return None
             if asked_at is None and self._is_to_stop(job):
                 child.stop()
                 asked_at = time.monotonic()
             elif asked_at is not None and time.monotonic() - asked_at > self._stop_s:
                 return None
         return None
+
+    def _let_publish(self, job: ActiveJob, child: ChildProcess) -> bool:
+        """Let the child publish, unless the job is to end or to pause, or is another attempt's. Raises `Fenced`."""
+        if self._store.is_to_cancel(job.id):  # its message is still on the way
+            job.request_end(Cancelled("The job was cancelled."))
+        if self._store.is_to_pause(job.id):
+            self._pausing.set()
+        if self._is_to_stop(job):
+            return False
+        job.events.announce(PUBLISHING)
+        child.publish()
+        return True
 
     def _is_to_stop(self, job: ActiveJob) -> bool:
         return job.is_given_up or self._pausing.is_set()
@@ -167,3 +183,8 @@ class TrainingJobs:
         if outcome != "stopped" and job.outcome is not Outcome.FENCED:
             self._folders.remove(job.id)
         self._metrics.end(job.job.kind.value, outcome)
+
+
+def _is_useless(job: ActiveJob) -> bool:
+    """Return whether nothing of this attempt is needed any more: it was cancelled, or another one has taken over."""
+    return job.is_given_up and job.outcome is not Outcome.RELEASED

@@ -12,7 +12,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from worker.training.task import STOP, Kind, Task
+from worker.training.task import PUBLISH, STOP, Kind, Task
 
 CHILD = ("-m", "worker.training.child")
 READ_BYTES = 65_536
@@ -56,6 +56,10 @@ class ChildProcess:
     def stop(self) -> None:
         """Ask the process to end soon."""
         self._tell(STOP)
+
+    def publish(self) -> None:
+        """Let the process publish, as it has asked to."""
+        self._tell(PUBLISH)
 
     def messages(self, poll_s: float) -> Iterator[Message | None]:
         """Yield its messages, and None after `poll_s` seconds without one, until it has ended."""

@@ -11,7 +11,8 @@ from typing import Any
 
 from common.jobs.job import JobKind
 
-STOP = "stop\n"  # the trainer's only other message: end soon, and leave a checkpoint
+STOP = "stop\n"  # from the trainer: end soon, and leave a checkpoint
+PUBLISH = "publish\n"  # from the trainer: its answer to `Kind.PUBLISHING`, unless that is `STOP`
 DATASET, VALIDATION = "dataset", "validation"  # names of the copied files in a run's folder
 
 
@@ -22,6 +23,7 @@ class Kind(StrEnum):
     PROGRESS = "progress"  # line, facts
     SAMPLE = "sample"  # facts
     CHECKPOINT = "checkpoint"  # step, is_best
+    PUBLISHING = "publishing"  # it wants to publish, and waits for `PUBLISH` or `STOP`
     RESULT = "result"  # result: the job has succeeded
     STOPPED = "stopped"  # it stopped when asked to; a later attempt continues
     FAILED = "failed"  # error: `SLMError.to_dict`

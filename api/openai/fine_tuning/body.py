@@ -27,9 +27,9 @@ Beta = Literal["auto"] | Annotated[float, Field(gt=0, le=10)]
 class Hyperparameters(Strict):
     """The hyperparameters of supervised fine-tuning."""
 
-    n_epochs: Epochs = AUTO
-    batch_size: BatchSize = AUTO
-    learning_rate_multiplier: Factor = AUTO
+    n_epochs: Epochs = Field(AUTO, description='"auto" or an integer from 1 to 1000')
+    batch_size: BatchSize = Field(AUTO, description='"auto" or an integer from 1 to 256')
+    learning_rate_multiplier: Factor = Field(AUTO, description='"auto" or a number above 0, at most 100')
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -42,7 +42,7 @@ class Hyperparameters(Strict):
 class DpoHyperparameters(Hyperparameters):
     """The hyperparameters of direct preference optimization."""
 
-    beta: Beta = AUTO
+    beta: Beta = Field(AUTO, description='"auto" or a number above 0, at most 10')
 
 
 class SupervisedMethod(Strict):
@@ -60,7 +60,7 @@ class DpoMethod(Strict):
 class MethodBody(Strict):
     """`method`: its type, and the parameters of that type."""
 
-    type: Literal["supervised", "dpo"]
+    type: Literal["supervised", "dpo"] = Field(description='"supervised" or "dpo"')
     supervised: SupervisedMethod | None = None
     dpo: DpoMethod | None = None
 

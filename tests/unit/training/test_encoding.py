@@ -54,6 +54,12 @@ def talk(*learned: bool) -> Conversation:
     return Conversation(tuple(message for turn in turns for message in turn))
 
 
+@pytest.mark.parametrize("learned", [(True,), (False, True), (True, True)], ids=["one turn", "the last", "both"])
+def test_the_size_of_a_conversation_is_that_of_its_sequences(encoder: Encoder, learned: tuple[bool, ...]) -> None:
+    (row,) = encoder.rows(talk(*learned))
+    assert encoder.size(talk(*learned)) == (1, len(row), len(row), sum(row.loss))
+
+
 def test_the_turns_of_a_conversation_share_one_sequence(encoder: Encoder) -> None:
     (row,) = encoder.rows(talk(True, True))
     assert encoder.render(talk(True, True)) == [

@@ -7,7 +7,7 @@ import os
 import threading
 from typing import Any, TextIO
 
-from worker.training.task import STOP, Kind
+from worker.training.task import PUBLISH, STOP, Kind
 
 
 class Reporter:
@@ -22,6 +22,8 @@ class Reporter:
         self._source = source
         self._target = target
         self._stopping = threading.Event()
+        self._may_publish = False
+        self._answered = threading.Event()
         threading.Thread(target=self._listen, name="slm-parent", daemon=True).start()
 
     def send(self, kind: Kind, **values: Any) -> None:
@@ -37,8 +39,20 @@ class Reporter:
         """Return whether the trainer asked this process to stop."""
         return self._stopping.is_set()
 
+    def ask_to_publish(self) -> bool:
+        """Wait until the trainer lets this process publish, or asks it to stop; return whether it may publish.
+
+        After a yes, the run is no longer cancelled or paused: what is published must be the result of its job.
+        """
+        self.send(Kind.PUBLISHING)
+        self._answered.wait()
+        return self._may_publish
+
     def _listen(self) -> None:
         for line in self._source:
             if line == STOP:
                 self._stopping.set()
+            elif line == PUBLISH:
+                self._may_publish = True
+            self._answered.set()
         os._exit(1)  # the trainer is dead, and another one may continue the run in the same folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from common.errors import Conflict
 from common.settings import Settings
 from common.training.spec import TrainingSpec
 from training.card import write_card
+from training.checkpoints import write_whole
 from training.data import Dataset, split
 from training.errors import Stopped
 from training.gate import FixedPrompt, GateReport, Row, compare
@@ -47,11 +49,11 @@ class TrainingRun:
             return None
         self._reporter.status("Comparing the new version with the base...")
         try:
-            gate = self._judge(request, result.adapter, prompts)
+            gate = self._read_gate() or self._judge(request, result.adapter, prompts)
+            write_card(request, result, gate, datasets.sha256(self._task.folder))
+            return _result(request, result, gate) | self._published(result.adapter, gate)
         except Stopped:
             return None
-        write_card(request, result, gate, datasets.sha256(self._task.folder))
-        return _result(request, result, gate) | self._published(result.adapter, gate)
 
     def _request(self) -> RunRequest:
         spec, folder = self._spec, self._task.folder
@@ -88,14 +90,29 @@ class TrainingRun:
             max_length=request.recipe.max_length,
         )
 
+    def _read_gate(self) -> GateReport | None:
+        """Return how an earlier attempt judged the adapter before it began to publish it, if one did.
+
+        So this attempt publishes the same content, which has one number however often it is registered.
+        """
+        file = self._gate_file
+        return GateReport.from_json(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+
+    @property
+    def _gate_file(self) -> Path:
+        return self._task.folder / "gate.json"
+
     def _published(self, adapter: Path, gate: GateReport) -> dict[str, Any]:
-        """Publish the adapter if it may be; return that part of the result."""
+        """Publish the adapter if it may be; return that part of the result. Raises `Stopped`."""
         name = self._spec.name
         if not self._spec.publish:
             return {"published": False, "message": f"{name} was trained and kept, but not published"}
         if not gate.passed and not self._spec.force:
             reasons = "; ".join(_failed(row) for row in gate.rows if not row.passed)
             return {"published": False, "message": f"{name} was not published: {reasons}"}
+        if not self._reporter.ask_to_publish():
+            raise Stopped
+        write_whole(self._gate_file, gate.to_json())
         try:
             registered, facts = self._versions.publish(name, adapter, self._task.base)
         except Conflict as err:  # an alias or a base model got the name meanwhile

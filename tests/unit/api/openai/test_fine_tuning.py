@@ -197,6 +197,20 @@ def test_a_wrong_field_is_refused_by_name(api: Api, file: str, sent: Json, statu
         assert response.json["error"]["param"] == param, response.text
 
 
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"n_epochs": "3"}, "n_epochs must be \"auto\" or an integer from 1 to 1000; got '3'"),
+        ({"batch_size": 0}, 'batch_size must be "auto" or an integer from 1 to 256; got 0'),
+        ({"beta": -1}, 'beta must be "auto" or a number above 0, at most 10; got -1'),
+    ],
+    ids=["epochs as a text", "no examples", "negative"],
+)
+def test_a_wrong_hyperparameter_is_explained(api: Api, file: str, parameters: Json, message: str) -> None:
+    method = {"type": "dpo", "dpo": {"hyperparameters": parameters}}
+    assert create(api, file, method=method).json["error"]["message"] == f"method.dpo.hyperparameters.{message}"
+
+
 def test_dpo_and_a_fine_tuned_model_to_continue(api: Api, file: str, redis: Redis) -> None:
     method = {"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.2, "n_epochs": "auto"}}}
     api.worker.training = trained(method="dpo", recipe={"epochs": 2.0, "batch_size": 4, "beta": 0.2})
