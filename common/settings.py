@@ -18,7 +18,6 @@ from common.adapters.names import is_name, public_name
 from common.bases import Base, parse_bases
 from common.environment import rename_old
 from common.network import AllowedOrigins, is_loopback
-from common.network import is_loopback
 from common.rabbitmq import RabbitAddress
 from common.redis.address import RedisAddress
 
