@@ -16,7 +16,6 @@ import os
 import statistics
 import time
 import uuid
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -89,15 +88,20 @@ class Run:
     """One run of a workload; `processor` has the seconds of each part."""
 
     measured: Measured
-    processor: Counter[str]
+    processor: dict[str, float]
+
+    @property
+    def cost(self) -> float:
+        """Processor seconds per token."""
+        return sum(self.processor.values()) / self.measured.tokens
 
 
 Runner = Callable[[Workload, int], Run]
 
 
-def processor_time(pids: list[int]) -> Counter[str]:
+def processor_time(pids: list[int]) -> dict[str, float]:
     """Return the processor seconds of the processes so far, by part of the server."""
-    seconds: Counter[str] = Counter()
+    seconds = dict.fromkeys((*PARTS.values(), REST), 0.0)
     for pid in pids:
         command, used = processor_seconds(pid)
         seconds[next((part for word, part in PARTS.items() if word in command), REST)] += used
@@ -109,8 +113,7 @@ def measure(connect: Callable[[], Client], pids: Callable[[], list[int]], worklo
     before = processor_time(pids())
     measured = run([connect() for _ in range(workload.clients)], workload, number)
     after = processor_time(pids())
-    after.subtract(before)
-    return Run(measured, after)
+    return Run(measured, {part: after[part] - before[part] for part in after})
 
 
 @contextmanager
@@ -147,17 +150,13 @@ def running(settings: Settings) -> Iterator[tuple[Runner, Runner]]:
 def report(workload: Workload, path: list[Run], engine: list[Run]) -> str:
     """Return the lines of a workload."""
     walls = [one.measured.tokens_per_s / two.measured.tokens_per_s for one, two in zip(path, engine, strict=True)]
-    costs = [
-        two.processor.total() / two.measured.tokens / (one.processor.total() / one.measured.tokens)
-        for one, two in zip(path, engine, strict=True)
-    ]
+    costs = [two.cost / one.cost for one, two in zip(path, engine, strict=True)]
     tokens, requests = sum(one.measured.tokens for one in path), workload.requests * len(path)
-    parts = sum((one.processor for one in path), Counter[str]())
+    parts = {part: sum(one.processor[part] for one in path) for part in path[0].processor}
     shares = ", ".join(
-        f"{part} {1e6 * seconds / tokens:.0f} us ({1e3 * seconds / requests:.1f} ms)"
-        for part, seconds in parts.most_common()
+        f"{part} {1e6 * seconds / tokens:.0f} us ({1e3 * seconds / requests:.1f} ms)" for part, seconds in parts.items()
     )
-    alone = sum(one.processor.total() for one in engine) / sum(one.measured.tokens for one in engine)
+    alone = statistics.mean(one.cost for one in engine)
     rates = [statistics.median(one.measured.tokens_per_s for one in runs) for runs in (path, engine)]
     return (
         f"{workload.name}: {statistics.median(walls):.2f} of the engine's tokens/s "

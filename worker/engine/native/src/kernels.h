@@ -85,18 +85,16 @@ struct lora_input {
     int32_t columns;                         /* multiple of 16 */
     const float *x;                          /* [num_rows][columns] */
     const char *packed_rows[MAX_GROUP_ROWS]; /* the same, encoded for the matrix */
-    const char *ahead;                       /* panels of the same size that are read next, or NULL */
 };
 
 /* The products of LoRA adapters in one number format, with panels of PANEL_ROWS rows (slm_native.h). The order of each
- * sum depends on nothing but the number of columns. `ahead`: panels of the same size that are read next, or NULL; a set
- * may prefetch them. NULL: the set does not have this format. */
+ * sum depends on nothing but the number of columns. NULL: the set does not have this format. */
 struct lora_format {
     /* out[input->num_rows][num_panels * PANEL_ROWS] = input . panels */
     void (*shrink)(const struct lora_input *input, const char *panels, int32_t num_panels, float *out, size_t stride);
     /* y[num_rows][num_outputs] += u[num_rows][rank] . panels; `rank` is even. num_rows <= MAX_GROUP_ROWS */
     void (*expand)(const float *u, size_t stride, int32_t num_rows, const char *panels, int32_t rank,
-                   int32_t num_outputs, const char *ahead, float *const *y);
+                   int32_t num_outputs, float *const *y);
 };
 
 struct kernels {

@@ -78,7 +78,7 @@ void linear_phase(struct member *self, const struct linear_call *call) {
     const int32_t tasks_per_block = divide_up(num_panels, panels_per_task);
     const int32_t num_tasks = tasks_per_block * divide_up(call->num_packed_rows, PACKED_ROWS_PER_TASK);
     const int32_t num_tiles = num_panels * divide_up(call->num_packed_rows, call->product->tile_rows);
-    struct lora_stream stream = {.call = NULL};
+    struct lora_stream stream = {.end = 0};
     if (call->lora != NULL)
         stream = lora_stream(call->lora, member_share(self, call->lora->groups->num_groups),
                              num_tiles / member_pool_size(self));

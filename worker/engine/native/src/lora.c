@@ -39,44 +39,28 @@ void group_rows(struct row_groups *groups, const struct slm_adapter *const *adap
     }
 }
 
-/* Return what the adapter of the next group adds to the matrix, if that is another adapter, else NULL. */
-static const struct slm_lora *next_lora(const struct lora_call *call, const struct row_group *group) {
-    const struct row_group *next = group + 1;
-    if (next == call->groups->groups + call->groups->num_groups) return NULL;
-    if (next->adapter == NULL || next->adapter == group->adapter) return NULL;
-    return &next->adapter->matrices[call->matrix];
-}
-
-void lora_shrink(const struct lora_call *call, const struct row_group *group, struct lora_input *input) {
+void lora_shrink(const struct lora_call *call, const struct row_group *group, const struct lora_input *input) {
     if (group->adapter == NULL) return;
     const struct slm_lora *lora = &group->adapter->matrices[call->matrix];
     if (lora->num_panels == 0) return;
-    const struct slm_lora *next = next_lora(call, group);
-    input->ahead = next != NULL && next->num_panels == lora->num_panels ? next->a : NULL;
     call->kernels->lora[group->adapter->format].shrink(
         input, lora->a, lora->num_panels, call->shrunk + (size_t)group->first * call->stride, call->stride);
 }
 
 static void expand_part(const struct lora_call *call, const struct row_group *group, const struct slm_lora_part *part,
-                        const char *ahead, float *y, size_t stride) {
+                        float *y, size_t stride) {
     float *targets[MAX_GROUP_ROWS];
     for (int32_t r = 0; r < group->num_rows; r++)
         targets[r] = y + (size_t)call->groups->rows[group->first + r] * stride + part->first_row;
     call->kernels->lora[group->adapter->format].expand(
         call->shrunk + (size_t)group->first * call->stride + part->first_rank, call->stride, group->num_rows, part->b,
-        part->rank, part->num_rows, ahead, targets);
+        part->rank, part->num_rows, targets);
 }
 
 void lora_expand(const struct lora_call *call, const struct row_group *group, float *y, size_t stride) {
     if (group->adapter == NULL) return;
     const struct slm_lora *lora = &group->adapter->matrices[call->matrix];
-    const struct slm_lora *next = next_lora(call, group);
-    for (int32_t p = 0; p < lora->num_parts; p++) {
-        const struct slm_lora_part *part = &lora->parts[p], *next_part = next == NULL ? NULL : &next->parts[p];
-        const int32_t is_alike = next_part != NULL && p < next->num_parts && next_part->rank == part->rank &&
-                                 next_part->num_rows == part->num_rows;
-        expand_part(call, group, part, is_alike ? next_part->b : NULL, y, stride);
-    }
+    for (int32_t p = 0; p < lora->num_parts; p++) expand_part(call, group, &lora->parts[p], y, stride);
 }
 
 /* Return what is read of a group's adapter after the matrix, unless the group before it has read that. */
@@ -94,14 +78,14 @@ struct lora_stream lora_stream(const struct lora_call *call, struct task_range s
     for (int32_t g = share.start; g < share.end; g++) size += read_after(call, g).size;
     const size_t per_tile = size / (size_t)max_int(num_tiles, 1);
     return (struct lora_stream){.call = call,
-                                .start = share.start,
-                                .group = share.end,
+                                .group = share.start,
+                                .end = share.end,
                                 .bytes_per_tile = (per_tile / CACHE_LINE + 1) * CACHE_LINE};
 }
 
 struct prefetch_range lora_stream_next(struct lora_stream *stream) {
-    for (; stream->group > stream->start; stream->group--, stream->offset = 0) {
-        const struct prefetch_range read = read_after(stream->call, stream->group - 1);
+    for (; stream->group < stream->end; stream->group++, stream->offset = 0) {
+        const struct prefetch_range read = read_after(stream->call, stream->group);
         if (stream->offset >= read.size) continue;
         const struct prefetch_range next = {.start = read.start + stream->offset, .size = stream->bytes_per_tile};
         stream->offset += next.size;
@@ -115,5 +99,5 @@ void lora_embed(const struct kernels *kernels, int32_t format, const struct slm_
     const struct slm_lora_part *part = &embedding->part;
     if (embedding->columns == NULL) return;
     const float *column = embedding->columns + (size_t)index * (size_t)part->rank;
-    kernels->lora[format].expand(column, (size_t)part->rank, 1, part->b, part->rank, part->num_rows, NULL, &hidden);
+    kernels->lora[format].expand(column, (size_t)part->rank, 1, part->b, part->rank, part->num_rows, &hidden);
 }

@@ -41,15 +41,13 @@ struct lora_call {
 void group_rows(struct row_groups *groups, const struct slm_adapter *const *adapters, const int32_t *tokens,
                 int32_t num_rows, int32_t max_group_rows, char *is_grouped);
 
-/* u of a group's rows = a . input; sets input->ahead */
-void lora_shrink(const struct lora_call *call, const struct row_group *group, struct lora_input *input);
+/* u of a group's rows = a . input */
+void lora_shrink(const struct lora_call *call, const struct row_group *group, const struct lora_input *input);
 
-/* What a thread will read of the adapters of its groups after a matrix, to be prefetched during that matrix: the last
- * group first, so that the first one is still in the L2 cache and the others in the L3 cache. From there each group
- * is prefetched during the one before it. */
+/* What a thread will read of the adapters of its groups after a matrix, to be prefetched during that matrix. */
 struct lora_stream {
     const struct lora_call *call;
-    int32_t start, group;  /* the start of the thread's share of groups; the current group is the one before `group` */
+    int32_t group, end;    /* the current group of the thread's share, and its end */
     size_t offset;         /* in the memory that is read of the group's adapter */
     size_t bytes_per_tile; /* multiple of CACHE_LINE */
 };

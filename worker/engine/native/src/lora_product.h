@@ -172,8 +172,7 @@ static inline __attribute__((always_inline)) void expand(const int32_t format, c
         shrink(format, input->x, input->num_rows, panels, num_panels, input->columns, out, stride);                    \
     }                                                                                                                  \
     static void name##_expand(const float *u, size_t stride, int32_t num_rows, const char *panels, int32_t rank,       \
-                              int32_t num_outputs, const char *ahead, float *const *y) {                               \
-        (void)ahead;                                                                                                   \
+                              int32_t num_outputs, float *const *y) {                                                  \
         expand(format, u, stride, num_rows, panels, rank, num_outputs, y);                                             \
     }
 

@@ -24,17 +24,15 @@ static inline __attribute__((always_inline)) __m512i dot_columns(__m512i sums, c
     return sums;
 }
 
-/* out[PANEL_ROWS] = packed row . panel. Meanwhile the panel `ahead` is prefetched, unless it is NULL. */
-static void dot_shrink_row(const char *packed_row, const char *panel, const char *ahead, int32_t columns, float *out) {
+/* out[PANEL_ROWS] = packed row . panel */
+static void dot_shrink_row(const char *packed_row, const char *panel, int32_t columns, float *out) {
     const float *scales = int8_part_scales(packed_row, columns);
     const int32_t *starts = int8_part_starts(packed_row, columns);
     const char *weights = panel + DOT_HEAD_SIZE;
     __m512 total = _mm512_setzero_ps();
     for (int32_t k = 0, part = 0; k < columns; k += PART_COLUMNS, part++, weights += PART_COLUMNS * PANEL_ROWS) {
-        for (int32_t line = 0; line < PART_COLUMNS * PANEL_ROWS; line += CACHE_LINE) {
+        for (int32_t line = 0; line < PART_COLUMNS * PANEL_ROWS; line += CACHE_LINE)
             _mm_prefetch(weights + SHRINK_AHEAD + line, _MM_HINT_T0);
-            if (ahead != NULL) _mm_prefetch(ahead + (weights - panel) + line, _MM_HINT_T1);
-        }
         __m512i sums = _mm512_set1_epi32(starts[part]);
         if (columns - k >= PART_COLUMNS)
             sums = dot_columns(sums, weights, packed_row + k, PART_COLUMNS);
@@ -47,13 +45,9 @@ static void dot_shrink_row(const char *packed_row, const char *panel, const char
 
 static void dot_shrink(const struct lora_input *input, const char *panels, int32_t num_panels, float *out,
                        size_t stride) {
-    const size_t size = dot_panel_size(input->columns);
-    for (int32_t p = 0; p < num_panels; p++) {
-        const char *ahead = input->ahead == NULL ? NULL : input->ahead + (size_t)p * size;
+    for (int32_t p = 0; p < num_panels; p++, panels += dot_panel_size(input->columns))
         for (int32_t r = 0; r < input->num_rows; r++)
-            dot_shrink_row(input->packed_rows[r], panels + (size_t)p * size, r == 0 ? ahead : NULL, input->columns,
-                           out + (size_t)r * stride + p * PANEL_ROWS);
-    }
+            dot_shrink_row(input->packed_rows[r], panels, input->columns, out + (size_t)r * stride + p * PANEL_ROWS);
 }
 
 /* A part of u in 8 bits, zero after its ranks. */
@@ -77,15 +71,11 @@ static struct dot_part dot_encode(const float *u, int32_t ranks) {
     return part;
 }
 
-/* y[num_outputs] += part of u . the part's columns of the panels. Meanwhile the panels `ahead` are prefetched, unless
- * that is NULL. */
+/* y[num_outputs] += part of u . the part's columns of the panels */
 static inline __attribute__((always_inline)) void dot_expand_part(const struct dot_part *part, const char *panels,
                                                                   size_t panel_size, size_t offset, int32_t ranks,
-                                                                  int32_t num_outputs, const char *ahead, float *y) {
+                                                                  int32_t num_outputs, float *y) {
     for (int32_t i = 0; i < num_outputs; i += PANEL_ROWS, panels += panel_size) {
-        if (ahead != NULL)
-            for (size_t line = 0; line < panel_size; line += CACHE_LINE, ahead += CACHE_LINE)
-                _mm_prefetch(ahead, _MM_HINT_T1);
         const int32_t left = num_outputs - i;
         const __mmask16 outputs = left >= PANEL_ROWS ? 0xffff : (__mmask16)((1 << left) - 1);
         const __m512i sums =
@@ -97,17 +87,15 @@ static inline __attribute__((always_inline)) void dot_expand_part(const struct d
 }
 
 static void dot_expand(const float *u, size_t stride, int32_t num_rows, const char *panels, int32_t rank,
-                       int32_t num_outputs, const char *ahead, float *const *y) {
+                       int32_t num_outputs, float *const *y) {
     for (int32_t r = 0; r < num_rows; r++, u += stride)
         for (int32_t j = 0; j < rank; j += DOT_PART_RANKS) {
             const int32_t ranks = min_int(rank - j, DOT_PART_RANKS);
             const struct dot_part part = dot_encode(u + j, ranks);
-            const char *ahead_once = r == 0 && j == 0 ? ahead : NULL;
             if (ranks == 16) /* usual, and unrolled */
-                dot_expand_part(&part, panels, dot_panel_size(rank), 0, 16, num_outputs, ahead_once, y[r]);
+                dot_expand_part(&part, panels, dot_panel_size(rank), 0, 16, num_outputs, y[r]);
             else
-                dot_expand_part(&part, panels, dot_panel_size(rank), (size_t)j * PANEL_ROWS, ranks, num_outputs,
-                                ahead_once, y[r]);
+                dot_expand_part(&part, panels, dot_panel_size(rank), (size_t)j * PANEL_ROWS, ranks, num_outputs, y[r]);
         }
 }
 
