@@ -34,7 +34,7 @@ def table() -> set[str]:
 
 def in_lua(text: str) -> Iterator[str]:
     """The names that a script builds."""
-    text = re.sub(r"--.*", "", text)
+    text = re.sub(r"--.*", "", text).replace("ROOT .. ':", "'slm:")
     for loop in _LANE_LOOP.findall(text):
         yield from (f"slm:lane:*:{what}" for what in re.findall(r"'([a-z]+)'", loop))
     for shorthand, meaning in _SHORTHANDS.items():
@@ -72,6 +72,11 @@ def test_every_key_that_a_script_builds_is_in_the_table() -> None:
     assert unlisted(built) == set()
 
 
+def test_scripts_build_keys_from_their_root_and_spell_only_channels() -> None:
+    lines = [line for script in SCRIPTS for line in script.read_text("utf-8").splitlines() if "'slm:" in line]
+    assert [line for line in lines if "'PUBLISH', 'slm:" not in line] == []
+
+
 def test_every_key_that_python_builds_is_in_the_table() -> None:
     assert unlisted(in_python()) == set()
 
@@ -89,8 +94,8 @@ def test_every_key_of_the_table_is_built_somewhere() -> None:
 
 def test_a_name_that_only_a_script_knows_is_found() -> None:
     text = """
-    local function job_key(id) return 'slm:job:' .. id end
-    redis.call('DEL', job_key(redis.call('GET', ARGV[1])) .. ':extra', 'slm:new:' .. owner .. ':' .. ARGV[2])
+    local function job_key(id) return ROOT .. ':job:' .. id end
+    redis.call('DEL', job_key(redis.call('GET', ARGV[1])) .. ':extra', ROOT .. ':new:' .. owner .. ':' .. ARGV[2])
     for _, what in ipairs({'pending', 'elsewhere'}) do redis.call('DEL', lane_key(lane, what)) end
     """
     assert unlisted(set(in_lua(text))) == {"slm:job:*:extra", "slm:new:*:*", "slm:lane:*:elsewhere"}

@@ -5,5 +5,5 @@ local deleted, time = ROOT .. ':feedback:deleted', redis.call('ZSCORE', ROOT .. 
 forget_feedback(id, owner)
 if not time then return end
 redis.call('ZADD', deleted, time, id)
-redis.call('ZREMRANGEBYRANK', deleted, 0, -PLACES - 1)
+redis.call('ZREMRANGEBYRANK', deleted, 0, 0 - PLACES - 1)
 redis.call('EXPIRE', deleted, PLACES_S)
