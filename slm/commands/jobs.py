@@ -18,12 +18,15 @@ jobs = typer.Typer(help="List, show, watch and cancel jobs.")
 
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
 Limit = Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of jobs.")]
+Search = Annotated[
+    str | None, typer.Option(metavar="TEXT", help="Only jobs with this text in id, model or owner, or in your prompts.")
+]
 
 
 @server_command(jobs, "list")
-def _list(session: Session, output: Output, limit: Limit = 20) -> None:
+def _list(session: Session, output: Output, limit: Limit = 20, search: Search = None) -> None:
     """List the newest jobs; with an admin's key, everybody's."""
-    body = session.fetch(call.newest(limit))
+    body = session.fetch(call.newest(limit, search))
     fields = ("job_id", "kind", "status", "model", "created_at", "finished_at")
     rows = [[one.get(name) for name in fields] for one in body["jobs"]]
     output.listing(body, ("JOB", "KIND", "STATUS", "MODEL", "CREATED", "FINISHED"), rows)

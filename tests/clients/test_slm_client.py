@@ -84,6 +84,8 @@ def test_it_submits_lists_and_waits(connect: Connect, url: str, worker: Worker) 
         job = slm.submit("Hi")
         assert not job.is_over
         assert [one.id for one in slm.jobs()] == [job.id]
+        assert [one.id for one in slm.jobs(text=job.id)] == [job.id]
+        assert slm.jobs(text="nothing & nobody") == []
         with pytest.raises(TimeoutError, match=job.id):
             slm.wait(job.id, timeout_s=0.15)
         go_on.set()

@@ -102,9 +102,9 @@ class AsyncSLMClient:
         """Return a job's current state."""
         return connection.read(await self._send(call.show(job_id)), Job.from_body)
 
-    async def jobs(self, limit: int = 100) -> list[Job]:
-        """Return the newest jobs."""
-        return connection.read(await self._send(call.newest(limit)), Job.from_listing)
+    async def jobs(self, limit: int = 100, *, text: str | None = None) -> list[Job]:
+        """Return the newest jobs; those with a text in their id, model or owner, or in the prompt of one of yours."""
+        return connection.read(await self._send(call.newest(limit, text)), Job.from_listing)
 
     async def wait(self, job_id: str, *, timeout_s: float | None = None) -> Answer:
         """Poll a job until it has ended, and return its answer.

@@ -79,9 +79,9 @@ def show(job_id: str) -> Call:
     return Call("GET", _job(job_id))
 
 
-def newest(limit: int) -> Call:
-    """Get the newest jobs."""
-    return Call("GET", f"/slm/jobs?limit={limit}")
+def newest(limit: int, text: str | None = None) -> Call:
+    """Get the newest jobs; those with a text if there is one."""
+    return Call("GET", f"/slm/jobs?{urlencode({'limit': limit} | ({} if text is None else {'q': text}))}")
 
 
 def cancel(job_id: str) -> Call:

@@ -34,6 +34,8 @@ def test_jobs_are_listed_and_shown(slm: CommandAt, url: str, worker: Worker) -> 
     assert [row[0] for row in rows] == ["JOB", second, first]
     assert rows[1][1:3] == ["generate", "succeeded"]
     assert [one["job_id"] for one in slm("jobs", "list", "--limit", "1", "--json").document["jobs"]] == [second]
+    assert [one["job_id"] for one in slm("jobs", "list", "--search", first, "--json").document["jobs"]] == [first]
+    assert slm("jobs", "list", "--search", "a+b & c", "--json").document["jobs"] == []
     shown = slm("jobs", "show", first).out
     assert "succeeded" in shown
     assert "2 tokens in" in shown
