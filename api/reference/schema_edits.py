@@ -34,7 +34,7 @@ def with_nulls(schema: Schema) -> Schema:
 
 
 def _or_null(schema: Schema) -> Schema:
-    if NULL in schema.get("anyOf", ()):
+    if schema == NULL or NULL in schema.get("anyOf", ()):
         return schema
     outside: dict[str, Any] = {name: schema[name] for name in ("description", "default") if name in schema}
     inside = {name: value for name, value in schema.items() if name not in outside}

@@ -27,13 +27,13 @@ from made import AuthenticatedClient
 from made.api.generate import generate
 from made.api.jobs import show_job
 from made.api.open_ai import complete_chat
-from made.models import ChatBody, GenerateBody, Message, MessageRole
+from made.models import ChatBody, GenerateBody, Message
 
 client = AuthenticatedClient(base_url={url!r}, token={secret!r}, raise_on_unexpected_status=True)
 done = generate.sync(client=client, body=GenerateBody(prompt="Hi", max_new_tokens=9))
 out([type(done).__name__, done.response, done.usage.completion_tokens])
 out(show_job.sync(done.job_id, client=client).status.value)
-message = Message(role=MessageRole.USER, content="Hi")
+message = Message(role="user", content="Hi")
 out(complete_chat.sync(client=client, body=ChatBody(model="gpt2", messages=[message])).choices[0].message.content)
 refused = generate.sync(client=client, body=GenerateBody(prompt="Hi", webhook_url=""))
 out([type(refused).__name__, refused.code, refused.param])
