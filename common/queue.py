@@ -9,6 +9,7 @@ prefetch.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,6 +34,7 @@ TRAIN_QUEUE = f"{QUEUE}.{Lane.TRAIN}"  # the trainers'
 EMBED_QUEUE = f"{QUEUE}.{Lane.EMBED}"  # the embedders'
 HEARTBEAT_S = 10  # RabbitMQ: a connection without a sign of life for that long is given up
 CONNECT_S = 2  # RabbitMQ: what waits for a connection may have leases of a few seconds to renew
+SEND_S = 2  # RabbitMQ: nobody waits longer, for the same reason; during its memory alarm a send does not return
 CLUSTER_TRANSPORT = "common.redis.celery_transport:ClusterTransport"  # kombu has none for a cluster
 SPARE_THREADS = 2 + MAX_PREPARING  # pool threads beyond max_num_seqs: two stay free for load and unload
 _TRANSPORT = {
@@ -111,12 +113,33 @@ class Dispatcher:
 
     def __init__(self, app: Celery) -> None:
         self._app = app
+        self._may_hang = (app.conf.broker_url or "").startswith("amqp")
+        self._hanging: threading.Thread | None = None
 
     def __call__(self, wake_ups: Sequence[WakeUp]) -> None:
         """Send the messages. If one fails, a worker's reaper sends it later: the job is safe in the store.
 
         If the broker cannot be reached, it is tried only once for all of them.
         """
+        if not wake_ups:
+            return
+        if self._may_hang:
+            self._send_in_time(wake_ups)
+        else:
+            self._send_all(wake_ups)
+
+    def _send_in_time(self, wake_ups: Sequence[WakeUp]) -> None:
+        """Send on another thread, and leave it alone if it hangs; until it returns, nothing else is sent."""
+        if self._hanging is None or not self._hanging.is_alive():
+            sending = threading.Thread(target=self._send_all, args=(wake_ups,), name="slm-dispatch", daemon=True)
+            sending.start()
+            sending.join(SEND_S)
+            if not sending.is_alive():
+                return
+            self._hanging = sending
+        _note_failure(wake_ups[0], "the broker does not answer", more=len(wake_ups) - 1)
+
+    def _send_all(self, wake_ups: Sequence[WakeUp]) -> None:
         for index, wake_up in enumerate(wake_ups):
             try:
                 self._send(wake_up)
@@ -137,7 +160,7 @@ class Dispatcher:
         )
 
 
-def _note_failure(wake_up: WakeUp, err: Exception, *, more: int = 0) -> None:
+def _note_failure(wake_up: WakeUp, err: Exception | str, *, more: int = 0) -> None:
     others = f" and {more} more" if more else ""
     message = "job %s%s: not dispatched (%s); the reaper will"
     log.warning(message, wake_up.job_id, others, err, extra=fields(job_id=wake_up.job_id))

@@ -12,7 +12,8 @@ import torch
 
 from tests.native.conftest import make_model, prompt, row
 from tests.native.random_adapters import random_adapter
-from worker.engine.native.packed_file import UNUSED_S
+from worker.engine.native.memory import Memory
+from worker.engine.native.packed_file import UNUSED_S, PackedLayout, write_packed
 from worker.engine.native.runner import NativeRunner
 
 MakeRunner = Callable[..., NativeRunner]
@@ -77,6 +78,15 @@ def test_files_that_nobody_has_read_for_long_are_deleted(make_runner: MakeRunner
     assert {lately, file, foreign} < set(tmp_path.iterdir())
     assert not unused.exists()
     assert not partial.exists()
+
+
+def test_a_file_that_is_gone_before_it_can_be_deleted_does_no_harm(tmp_path: Path) -> None:
+    """Workers that share the folder delete the same files."""
+    (tmp_path / "packed-1.bin").symlink_to("deleted meanwhile")
+    memory = Memory(8)
+    write_packed(tmp_path / "packed-2.bin", PackedLayout([], {}, {}), memory)
+    memory.close()
+    assert (tmp_path / "packed-2.bin").is_file()
 
 
 @pytest.mark.parametrize("damage", ["bit", "cut", "longer", "header", "empty"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import threading
 
 import pytest
 from amqp import Connection as AmqpConnection
@@ -18,6 +19,12 @@ from common.settings import Settings, SettingsError
 REDIS = "redis://127.0.0.1:6379/0"
 WAKE_UPS = [WakeUp(name, JobKind.GENERATE) for name in "abc"]
 RABBITMQ = "amqp://ann:se%2Fcret@mq.example:5673/jobs"
+
+
+@pytest.fixture(autouse=True)
+def _has_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Send also on a busy machine."""
+    monkeypatch.setattr("common.queue.SEND_S", 60)
 
 
 def configured(**settings: str) -> Celery:
@@ -93,6 +100,32 @@ def test_a_broker_that_refuses_a_message_does_not_keep_the_others_back(
     Dispatcher(app)(WAKE_UPS)
     assert sent == ["b", "c"]
     assert "job a: not dispatched" in caplog.text
+
+
+def test_nobody_waits_for_a_broker_that_accepts_no_messages(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """RabbitMQ with a memory alarm, until that is over. A heartbeat that waited would lose the worker's leases."""
+    app, sent, alarm_is_over = configured(broker_url=RABBITMQ), [], threading.Event()
+
+    def send_task(*_: object, task_id: str, **_more: object) -> None:
+        assert alarm_is_over.wait(10)
+        sent.append(task_id)
+
+    monkeypatch.setattr(app, "send_task", send_task)
+    monkeypatch.setattr("common.queue.SEND_S", 0.05)
+    dispatch = Dispatcher(app)
+    dispatch(WAKE_UPS)
+    dispatch(WAKE_UPS)
+    hanging = [thread for thread in threading.enumerate() if thread.name == "slm-dispatch"]
+    assert (sent, len(hanging)) == ([], 1)
+    message = "job a and 2 more: not dispatched (the broker does not answer); the reaper will"
+    assert [record.getMessage() for record in caplog.records] == [message] * 2
+    alarm_is_over.set()
+    hanging[0].join(10)
+    monkeypatch.setattr("common.queue.SEND_S", 60)
+    dispatch(WAKE_UPS[:1])
+    assert sent == ["a", "b", "c", "a"]
 
 
 @pytest.mark.parametrize(

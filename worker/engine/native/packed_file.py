@@ -56,8 +56,9 @@ def packed_name(described: str) -> str:
 def _delete_unused(folder: Path) -> None:
     oldest = time.time() - UNUSED_S
     for file in (*folder.glob(f"{PREFIX}*{SUFFIX}"), *folder.glob(f".{PREFIX}*")):  # the others are of killed workers
-        if file.stat().st_mtime < oldest:
-            file.unlink(missing_ok=True)
+        with suppress(OSError):  # another worker was faster, or it is another user's
+            if file.stat().st_mtime < oldest:
+                file.unlink()
 
 
 def read_packed(file: Path) -> tuple[PackedLayout, Memory] | None:
