@@ -182,6 +182,12 @@ def test_settings_of_what_is_off_are_named_in_a_header(shared_api: Api) -> None:
     assert answer.headers["X-Ignored-Fields"] == "cache_prompt, mirostat_tau, samplers, timings_per_token"
 
 
+@pytest.mark.parametrize("path", ["/apply-template", "/v1/chat/completions/input_tokens"])
+def test_errors_about_a_chat_name_its_messages(start_api: StartApi, path: str) -> None:
+    api = start_api(max_prompt_chars=1)
+    assert api.client.post(path, json={"messages": HI}).json["error"]["param"] == "messages"
+
+
 def test_props(shared_api: Api) -> None:
     props = shared_api.client.get("/props").json
     assert (props["chat_template"], props["eos_token"]) == (ABOUT["chat_template"], "</s>")
