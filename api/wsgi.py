@@ -68,8 +68,7 @@ def create_app() -> Flask:
 
 
 def _start_batches(services: Services) -> None:
-    most = services.settings.max_logprobs
-    routes = line_routes(services.jobs, services.fingerprints, services.embedding, most)
+    routes = line_routes(services.jobs, services.fingerprints, services.embedding, services.settings)
     BatchDriver(services.batches, services.files, services.jobs, services.registry, routes).start()
 
 

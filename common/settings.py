@@ -165,8 +165,8 @@ class Settings(BaseSettings):
         20,
         ge=-1,
         le=1_000_000,
-        description="Maximum number of alternatives whose log probabilities a request may ask for. -1: the whole "
-        "vocabulary.",
+        description="Maximum number of alternatives whose log probabilities a chat completion or a completion may ask "
+        "for; elsewhere it is 20. -1: the whole vocabulary.",
     )
     max_file_bytes: int = Field(
         10_485_760, ge=1024, le=209_715_200, description="Maximum size in bytes of a file uploaded for a batch."

@@ -28,7 +28,7 @@ def embedded(body: Strict, params: EmbedParams, model: str, options: RequestOpti
     Raises:
         SLMError: the job cannot be accepted, or failed with this error.
     """
-    _check_lengths(params)
+    check_lengths(params, services().settings.max_prompt_chars)
     wanted = keyed(job_options(options, services().embedding.name_of(model), is_async=False), body)
     record = run_to_end(NewJob(caller().owner, JobKind.EMBED, params.to_dict(), _brief(wanted)))
     return EmbedResult.from_dict(record.result or {}), record
@@ -40,8 +40,8 @@ def _brief(options: JobOptions) -> JobOptions:
     return replace(options, keep_s=KEPT_S) if is_awaited_once and options.webhook_url is None else options
 
 
-def _check_lengths(params: EmbedParams) -> None:
-    most = services().settings.max_prompt_chars
+def check_lengths(params: EmbedParams, most: int) -> None:
+    """Check that no input has more than `most` characters or tokens. Raises `PromptTooLong`."""
     for index, one in enumerate(params.inputs):
         if len(one) > most:
             raise PromptTooLong(

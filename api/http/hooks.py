@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Sequence
+from itertools import accumulate
 from urllib.parse import quote
 
 from flask import Flask, Response, g, request
@@ -18,6 +20,7 @@ PROTECTION = {
     "X-Frame-Options": "DENY",
 }
 
+MAX_IGNORED_CHARS = 2000  # of the names of ignored fields; nginx takes 4 KiB of header fields in all
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -34,6 +37,13 @@ def _take_request_id() -> None:
     context.add(request_id=g.request_id)
 
 
+def _listed(names: Sequence[str]) -> str:
+    """Return the names, and `...` in place of those that would make the header too long for a proxy."""
+    ends = accumulate(len(name) + len(", ") for name in names)
+    fitting = [name for name, end in zip(names, ends, strict=True) if end <= MAX_IGNORED_CHARS]
+    return ", ".join(fitting if len(fitting) == len(names) else [*fitting, "..."])
+
+
 def _add_headers(response: Response) -> Response:
     response.headers["X-Request-Id"] = g.request_id
     for name, value in PROTECTION.items():
@@ -44,7 +54,7 @@ def _add_headers(response: Response) -> Response:
     if model := g.get("model"):
         response.headers["X-Model"] = quote(model, safe="@/ ")  # a base model can have any name
     if ignored := g.get("ignored_fields"):
-        response.headers["X-Ignored-Fields"] = ", ".join(ignored)
+        response.headers["X-Ignored-Fields"] = _listed(ignored)
     if g.get("is_repeat"):
         response.headers["Idempotency-Replayed"] = "true"
     return response

@@ -14,7 +14,7 @@ from api.jobs.request import job_options, keyed, read_body
 from api.jobs.running import completed, opened, tokenized
 from api.jobs.sse import stream_response, together
 from api.llama_cpp import answers
-from api.openai.chat import ChatBody
+from api.openai.chat import CHAT, ChatBody
 from api.schemas.llama_cpp import (
     LlamaBody,
     LlamaCompletionBody,
@@ -28,6 +28,7 @@ from api.schemas.messages import conversation
 from api.schemas.openai.responses import InputTokens
 from api.service import NewJob
 from common.adapters.names import DEFAULT_ALIAS, public_name
+from common.errors import SLMError
 from common.jobs.job import JobKind, JobRecord, TokenizeResult, Wanted
 from common.jobs.prompts import RawText
 
@@ -101,7 +102,10 @@ def _chat() -> TokenizeResult:
     """Return the chat in the current request as the model sees it."""
     body = read_body(ChatBody)
     prompt = conversation(body.messages, body.ending, body.tool_use.shown, body.chat_template_kwargs)
-    return tokenized(prompt, body.model)
+    try:
+        return tokenized(prompt, body.model)
+    except SLMError as err:
+        raise err.renamed(CHAT.names_of(body)) from err
 
 
 def _complete(body: LlamaBody) -> Response:

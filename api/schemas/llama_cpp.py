@@ -25,11 +25,13 @@ from common.jobs.prompts import RawText, TokenIds
 from common.jobs.sampling import MAX_LOGPROBS, Grammar, GrammarKind, SamplingParams
 
 MAX_PROMPTS = 128
-NEVER = -1e9  # the bias of a token that must not come
+MAX_BIAS = 1e9
+NEVER = -MAX_BIAS  # the bias of a token that must not come
+MAX_TOKEN_ID = 2**31 - 1
 
 Text = Annotated[str, Field(min_length=1)]
 Tokens = Annotated[list[TokenId], Field(min_length=1), FIRST_ERROR]
-BiasValue = Annotated[float, Field(ge=-1e9, le=1e9)] | Literal[False]
+BiasValue = Annotated[float, Field(ge=-MAX_BIAS, le=MAX_BIAS)] | Literal[False]
 BiasPair = Annotated[list[int | str | float | bool], Field(min_length=2, max_length=2)]
 _Unused = Annotated[
     Any,
@@ -96,9 +98,6 @@ class LlamaSampling(OtherServersFields, RequestOptions):
     response_fields: Annotated[
         list[str], Meaning("Return only these fields; `a/b` is the field b in a, and the name in the answer.")
     ] = Field(default_factory=list, max_length=64, description="a list of at most 64 names")
-    timings_per_token: Annotated[bool, Meaning("Whether each part of a stream has the timings so far.")] = Field(
-        False, description="true or false"
-    )
     samplers: _Unused = Field(None, description="any value")
     repeat_last_n: _Unused = Field(None, description="any value")
     penalize_nl: _Unused = Field(None, description="any value")
@@ -140,8 +139,9 @@ class LlamaSampling(OtherServersFields, RequestOptions):
     @property
     def biases(self) -> dict[int | str, float]:
         """The bias of each token id or text. Raises `InvalidRequest`."""
-        pairs = self.logit_bias.items() if isinstance(self.logit_bias, dict) else self.logit_bias
-        return dict(_bias(key, value) for key, value in pairs)
+        if isinstance(self.logit_bias, dict):
+            return dict(_bias(_named(key), value) for key, value in self.logit_bias.items())
+        return dict(_bias(key, value) for key, value in self.logit_bias)
 
     def drawn_seed(self) -> int:
         """Return the seed; a random one if it is missing, so that all attempts sample the same."""
@@ -235,12 +235,22 @@ def _prompt(given: str | PromptObject | list[int]) -> RawText | TokenIds:
     return RawText(given if isinstance(given, str) else given.prompt_string)
 
 
+def _named(key: str) -> int | str:
+    """Return the token id in a key of an object, whose keys are texts; the text if it is no token id."""
+    is_id = key.isascii() and key.isdigit() and len(key) <= len(str(MAX_TOKEN_ID))
+    return int(key) if is_id else key
+
+
 def _bias(key: Any, value: Any) -> tuple[int | str, float]:
     """Return the token id or the text, and its bias. Raises `InvalidRequest`."""
-    named = int(key) if isinstance(key, str) and key.isascii() and key.isdigit() else key
-    if isinstance(named, bool | float) or named == "" or isinstance(value, str) or value is True:
-        raise InvalidRequest("logit_bias must have token ids or texts, each with a number or false", param="logit_bias")
-    return named, NEVER if value is False else float(value)
+    is_token = (isinstance(key, str) and key != "") or (type(key) is int and 0 <= key <= MAX_TOKEN_ID)
+    is_bias = value is False or (type(value) in (int, float) and abs(value) <= MAX_BIAS)
+    if not is_token or not is_bias:
+        raise InvalidRequest(
+            f"logit_bias must have token ids or texts, each with a number from {NEVER:.0f} to {MAX_BIAS:.0f} or false",
+            param="logit_bias",
+        )
+    return key, NEVER if value is False else float(value)
 
 
 class LlamaTimings(ResponseModel):

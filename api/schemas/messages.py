@@ -90,7 +90,10 @@ class MessageFields(SentBack):
     type: Literal["message"] = "message"
     content: Content = Field(description="a string or a list of text parts")
     name: str | None = Field(
-        None, min_length=1, max_length=64, description="the speaker's name, for templates that show it"
+        None,
+        min_length=1,
+        max_length=64,
+        description="a name of 1 to 64 characters: the speaker's, for templates that show it",
     )
     id: Annotated[str | None, IGNORED] = None
     annotations: Annotated[list[Any] | None, IGNORED] = None

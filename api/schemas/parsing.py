@@ -89,14 +89,16 @@ def _wrong_inside(
 
 
 def _inner_description(schema: type[Strict], loc: Sequence[int | str]) -> str | None:
-    """Return the description of the field at a path through objects, if it has one."""
+    """Return the description of the field at a path through objects; None if it has none, or leads into its value."""
     models: list[type[Strict]] = [schema]
     description = None
     for name in loc:
         found = [one.model_fields[name] for one in models if name in one.model_fields]
-        if found:  # else it is pydantic's name for a branch of a union
+        if found:
             description = found[0].description
             models = [one for field in found for one in _models_in(field.annotation)]
+        elif _is_written(name):
+            description = None
     return description
 
 
@@ -112,6 +114,11 @@ def _path(loc: Sequence[int | str]) -> str:
     for part in loc:
         if isinstance(part, int):
             path += f"[{part}]"
-        elif _FIELD.fullmatch(part) and part not in _TYPE_TAGS:
+        elif _is_written(part):
             path += f".{part}" if path else part
     return path
+
+
+def _is_written(part: int | str) -> bool:
+    """Return whether the client wrote this part of a path: an index or a name, not a branch of a union."""
+    return isinstance(part, int) or (_FIELD.fullmatch(part) is not None and part not in _TYPE_TAGS)

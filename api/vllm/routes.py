@@ -101,10 +101,11 @@ def server_load() -> Response:
 def invoke() -> Response:
     """Answer a chat completion, a completion or a request for embeddings, for platforms with one route only."""
     fields = json_object(json_text())
-    if "messages" in fields:
+    given = {name for name, value in fields.items() if value is not None}
+    if "messages" in given:
         return complete(CHAT)
-    if "prompt" in fields:
+    if "prompt" in given:
         return complete(COMPLETIONS)
-    if "input" in fields:
+    if "input" in given:
         return embeddings_answer()
     raise InvalidRequest("The body must have messages, a prompt or an input", param="messages")

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from jinja2 import TemplateError
+
 from models.text.chat_template import (
     ChatTemplate,
     ContentForm,
@@ -23,6 +25,7 @@ from models.text.text_encoder import Encode, Encoding, TextEncoder
 RenderChat = Callable[[ChatTemplate, list[Message]], str]
 
 USUAL_ROLES = {"tool"}  # beside those of `content_forms`: rendered with the tools
+MAX_OWN_ROLES = 8  # others in one conversation: each is tried with up to four renderings
 NOTHING_MORE: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -89,6 +92,8 @@ class ConversationEncoder:
     def _own_forms(self, messages: list[Message], render: RenderChat) -> dict[str, ContentForm | None]:
         """Return the forms of roles that not every template knows. They are rare, so each is tried anew."""
         own = {one["role"] for one in messages} - self._forms.keys() - USUAL_ROLES
+        if len(own) > MAX_OWN_ROLES:
+            raise TemplateError(f"it is not tried with more than {MAX_OWN_ROLES} roles beside the usual ones")
         return {role: role_form(lambda probe: render(self._template, probe), role) for role in own}
 
     def ids(self, segments: list[Segment], encode: Encode | None = None) -> list[int]:

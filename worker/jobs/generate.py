@@ -146,14 +146,15 @@ def _sampling(params: GenerateParams, renderer: Renderer) -> SamplingParams:
 
 def _check_num_scores(sequence: Sequence, vocab_size: int) -> None:
     """Check that the log probabilities fit the job's record: those of the prompt, and many for each new token."""
-    params = sequence.params
+    params, of_answer = sequence.params, "tokens up to the limit of the answer"
     wanted = {
         "prompt_logprobs": (params.prompt_logprobs, sequence.num_prompt_tokens, "tokens of the prompt"),
-        "logprobs": (params.logprobs, params.max_new_tokens, "tokens up to the limit of the answer"),
+        "logprobs": (params.logprobs, params.max_new_tokens, of_answer),
+        "logprob_token_ids": (len(params.logprob_token_ids), params.max_new_tokens, of_answer),
     }
     for field, (per_token, num_tokens, which) in wanted.items():
         num = num_tokens * (1 + (vocab_size if per_token == ALL_TOKENS else per_token or 0))
-        is_usual = per_token is None or (field == "logprobs" and 0 <= per_token <= MAX_LOGPROBS)
+        is_usual = per_token is None or (field != "prompt_logprobs" and 0 <= per_token <= MAX_LOGPROBS)
         if not is_usual and num > MAX_SCORES:
             raise InvalidRequest(
                 f"{field} must be such that all {which} together get at most {MAX_SCORES} log probabilities; here they "

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
 from api.embedding.model import EmbeddingModel
+from api.embedding.running import check_lengths
 from api.fingerprints import Fingerprints
 from api.jobs.choices import GeneratedChoice
 from api.openai.chat import CHAT
@@ -21,6 +22,7 @@ from api.service import JobService
 from common.embedding.task import KEPT_S, EmbedResult
 from common.errors import Cancelled, ModelNotFound
 from common.jobs.job import JobKind, JobRecord
+from common.settings import Settings
 
 LineBody = SamplingBody | EmbeddingBody
 EMBEDDINGS = "/v1/embeddings"
@@ -103,8 +105,9 @@ class EmbeddingLines(LineRoute[EmbeddingBody]):
     kind = JobKind.EMBED
     keep_s = KEPT_S
 
-    def __init__(self, model: EmbeddingModel) -> None:
+    def __init__(self, model: EmbeddingModel, max_prompt_chars: int) -> None:
         self._model = model
+        self._max_prompt_chars = max_prompt_chars
 
     def model(self, body: EmbeddingBody, known: Mapping[str, str]) -> str:
         """See `LineRoute.model`. There is one model for embeddings, which has no versions."""
@@ -113,7 +116,9 @@ class EmbeddingLines(LineRoute[EmbeddingBody]):
 
     def params(self, body: EmbeddingBody) -> list[dict[str, Any]]:
         """See `LineRoute.params`."""
-        return [body.to_params().to_dict()]
+        params = body.to_params()
+        check_lengths(params, self._max_prompt_chars)
+        return [params.to_dict()]
 
     def names_of(self, body: EmbeddingBody) -> dict[str, str]:
         """See `LineRoute.names_of`."""
@@ -144,8 +149,9 @@ def _vector(row: bytes, body: EmbeddingBody) -> list[float] | str:
 
 
 def line_routes(
-    jobs: JobService, fingerprints: Fingerprints, embedding: EmbeddingModel, max_logprobs: int
+    jobs: JobService, fingerprints: Fingerprints, embedding: EmbeddingModel, settings: Settings
 ) -> dict[str, LineRoute[Any]]:
-    """Return the routes by their paths. `max_logprobs`: as the setting."""
-    generations = {one.path: GenerationLines(one, jobs, fingerprints, max_logprobs) for one in (CHAT, COMPLETIONS)}
-    return {**generations, EMBEDDINGS: EmbeddingLines(embedding)}
+    """Return the routes by their paths."""
+    most = settings.max_logprobs
+    generations = {one.path: GenerationLines(one, jobs, fingerprints, most) for one in (CHAT, COMPLETIONS)}
+    return {**generations, EMBEDDINGS: EmbeddingLines(embedding, settings.max_prompt_chars)}

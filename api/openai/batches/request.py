@@ -8,7 +8,7 @@ from typing import Any, Literal, cast
 
 from pydantic import Field
 
-from api.openai.batches.line_routes import SCHEMAS, LineBody
+from api.openai.batches.line_routes import EMBEDDINGS, SCHEMAS, LineBody
 from api.schemas.json_object import json_object
 from api.schemas.openai.batches import LineError
 from api.schemas.parsing import OPENAI, parse
@@ -17,6 +17,7 @@ from common.adapters.names import DEFAULT_ALIAS
 from common.errors import InvalidRequest
 
 MAX_LINES = 50_000
+MAX_INPUTS = 50_000  # of embeddings, as OpenAI's: Redis keeps all vectors until the batch has ended
 MAX_ERRORS = 100  # reported about a rejected file
 
 _NOT_IN_BATCHES = ("stream", "stream_options", "priority", "on_disconnect", "webhook_url", "conversation")
@@ -47,9 +48,10 @@ def read_request(line: BatchLine) -> LineBody:
 
 @dataclass(slots=True)
 class CheckedLines:
-    """The number of requests in a file, the names of their models, and the errors in the lines."""
+    """The number of requests in a file and of their inputs, the names of their models, and the errors in the lines."""
 
     total: int = 0
+    inputs: int = 0
     models: set[str] = field(default_factory=set)
     errors: list[LineError] = field(default_factory=list)
 
@@ -71,11 +73,21 @@ def check_lines(lines: Iterable[tuple[int, str]], endpoint: str) -> CheckedLines
             found.errors.append(_error(number, err.code, err.message, err.param))
         else:
             found.models.add(str(line.body.get("model") or DEFAULT_ALIAS))
+            found.inputs += _num_inputs(line.body.get("input")) if endpoint == EMBEDDINGS else 0
+        if found.inputs > MAX_INPUTS:
+            message = f"A batch has at most {MAX_INPUTS} inputs of embeddings, of all requests together."
+            found.errors = [_error(number, "too_many_inputs", message, "input")]
+            return found
         if len(found.errors) == MAX_ERRORS:
             break
     if found.total == 0:
         found.errors.append(_error(None, "empty_file", "The file has no request.", None))
     return found
+
+
+def _num_inputs(value: Any) -> int:
+    """Return the number of inputs in a request for embeddings: several texts or lists of tokens are a list."""
+    return len(value) if isinstance(value, list) and value and not isinstance(value[0], int) else 1
 
 
 def _checked_line(text: str, endpoint: str, seen: set[str]) -> BatchLine:

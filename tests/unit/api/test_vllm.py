@@ -64,7 +64,7 @@ def test_one_route_for_three(start_api: StartApi) -> None:
     api.worker.serve_embeddings()
     invoke = partial(api.client.post, "/invocations")
     assert invoke(json={"messages": HI}).json["choices"][0]["message"]["content"] == "ok"
-    assert invoke(json={"prompt": "Hi"}).json["choices"][0]["text"] == "ok"
+    assert invoke(json={"prompt": "Hi", "messages": None}).json["choices"][0]["text"] == "ok"
     assert invoke(json={"input": "Hi"}).json["data"][0]["object"] == "embedding"
     assert invoke(json={"messages": HI, "stream": True}).mimetype == "text/event-stream"
     assert invoke(json={}).json["error"]["param"] == "messages"

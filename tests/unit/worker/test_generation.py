@@ -205,9 +205,14 @@ def test_the_tokens_of_a_text_get_its_bias(station: Station) -> None:
         pytest.param({"logprobs": 40, "max_new_tokens": 2000}, "logprobs", id="many tokens"),
         pytest.param({"logprobs": -1, "max_new_tokens": 1000}, "logprobs", id="all tokens of the vocabulary"),
         pytest.param({"prompt_logprobs": 40_000}, "prompt_logprobs", id="prompt"),
+        pytest.param(
+            {"logprobs": 0, "logprob_token_ids": [1] * 40, "max_new_tokens": 2000},
+            "logprob_token_ids",
+            id="chosen",
+        ),
     ],
 )
-def test_too_many_log_probabilities_are_refused(station: Station, sampling: dict[str, int], param: str) -> None:
+def test_too_many_log_probabilities_are_refused(station: Station, sampling: dict[str, Any], param: str) -> None:
     station.submit(**sampling)
     with pytest.raises(InvalidRequest, match="65536 log probabilities") as caught:
         station.run()

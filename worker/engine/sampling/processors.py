@@ -6,7 +6,6 @@ the bias, and the forbidden tokens: end tokens before `min_new_tokens`, and toke
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,10 +85,10 @@ def _mask(sequence: Sequence, vocab_size: int, num_drafts: int) -> NDArray[np.in
     return mask
 
 
-def _mark(mask: NDArray[np.int32], token_ids: Iterable[int]) -> None:
-    bits = mask.view(np.uint8)
-    for token_id in token_ids:
-        bits[token_id // _BYTE] |= np.uint8(1 << token_id % _BYTE)
+def _mark(mask: NDArray[np.int32], token_ids: tuple[int, ...]) -> None:
+    is_allowed = np.zeros(mask.nbytes * _BYTE, np.bool_)
+    is_allowed[np.array(token_ids)] = True
+    mask[:] = np.packbits(is_allowed, bitorder="little").view(np.int32)
 
 
 def _is_free(mask: NDArray[np.int32], forbidden_ids: list[int]) -> bool:

@@ -42,7 +42,7 @@ def begin(api: Api, *lines: Json, endpoint: str = CHAT, **more: Any) -> TestResp
 
 def driver_of(api: Api) -> BatchDriver:
     services = api.client.application.extensions["slm"]
-    routes = line_routes(services.jobs, services.fingerprints, services.embedding, services.settings.max_logprobs)
+    routes = line_routes(services.jobs, services.fingerprints, services.embedding, services.settings)
     return BatchDriver(services.batches, services.files, services.jobs, services.registry, routes)
 
 
@@ -141,6 +141,22 @@ def test_embeddings_have_the_same_answers_as_without_a_batch(api: Api) -> None:
     failed = {one["custom_id"]: one["response"]["body"]["error"] for one in read(api, ended["error_file_id"])}
     assert (failed["long"]["code"], failed["long"]["param"]) == ("context_length_exceeded", "input[0]")
     assert "generates text" in failed["chat"]["message"]
+
+
+def test_a_batch_has_a_limit_of_inputs(api: Api) -> None:
+    lines = [embedding_line(str(number), input=["a"] * 2048) for number in range(25)]
+    ended = drive_to_the_end(api, begin(api, *lines, endpoint="/v1/embeddings").json["id"])
+    assert (ended["status"], ended["errors"]["data"][0]["code"]) == ("failed", "too_many_inputs")
+
+
+def test_an_input_in_a_batch_is_as_short_as_without_one(start_api: StartApi) -> None:
+    api = start_api(max_prompt_chars=1024)
+    api.worker.serve_embeddings()
+    ended = drive_to_the_end(
+        api, begin(api, embedding_line("long", input="a" * 1025), endpoint="/v1/embeddings").json["id"]
+    )
+    (failed,) = read(api, ended["error_file_id"])
+    assert "the limit is 1024" in failed["response"]["body"]["error"]["message"]
 
 
 def test_the_vectors_of_a_batch_are_not_kept_twice(api: Api) -> None:

@@ -177,6 +177,14 @@ def test_a_clients_own_fields_of_a_message_are_named(shared_api: Api) -> None:
     assert answer.headers["X-Ignored-Fields"] == "messages[].extra_field, messages[].ui"
 
 
+def test_a_header_with_many_names_stays_short(shared_api: Api) -> None:
+    own = {f"field_{number:04}": 1 for number in range(2000)}
+    names = chat(shared_api, messages=[{"role": "user", "content": "Hi"} | own]).headers["X-Ignored-Fields"]
+    assert len(names) < 2100
+    assert names.startswith("messages[].field_0000, ")
+    assert names.endswith(", ...")
+
+
 def test_a_role_of_its_own_reaches_the_template(start_api: StartApi, seen: Seen) -> None:
     api = start_api(seen)
     assert chat(api, messages=[{"role": "my-critic", "content": "Hi"}]).status_code == 200

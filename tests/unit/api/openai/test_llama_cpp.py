@@ -71,7 +71,7 @@ def test_prompts_of_each_form(start_api: StartApi, seen: Seen, prompt: Any, expe
 @pytest.mark.parametrize(
     "bias",
     [
-        pytest.param([[5, -2], [" a", 1.5], ["7", False]], id="pairs"),
+        pytest.param([[5, -2], [" a", 1.5], [7, False]], id="pairs"),
         pytest.param({"5": -2, " a": 1.5, "7": False}, id="object"),
     ],
 )
@@ -80,6 +80,14 @@ def test_biases_of_tokens_and_of_texts(start_api: StartApi, seen: Seen, bias: An
     (params,) = seen.params
     assert params.sampling.logit_bias == {5: -2.0, 7: -1e9}
     assert params.text_bias == {" a": 1.5}
+
+
+def test_only_the_key_of_an_object_can_be_a_token_id_in_a_text(start_api: StartApi, seen: Seen) -> None:
+    api = start_api(seen)
+    complete(api, logit_bias=[["7", 1]])
+    complete(api, logit_bias={"9" * 5000: 1})
+    assert [params.sampling.logit_bias for params in seen.params] == [{}, {}]
+    assert [params.text_bias for params in seen.params] == [{"7": 1.0}, {"9" * 5000: 1.0}]
 
 
 def test_a_grammar_or_a_schema(start_api: StartApi, seen: Seen) -> None:
@@ -139,10 +147,29 @@ def test_an_infill_is_a_text_with_a_suffix(start_api: StartApi, seen: Seen) -> N
         ({"logit_bias": [["", 1]]}, "logit_bias"),
         ({"logit_bias": [[5, "x"]]}, "logit_bias"),
         ({"logit_bias": [[True, 1]]}, "logit_bias"),
+        ({"logit_bias": [[5, 10**400]]}, "logit_bias"),
+        ({"logit_bias": [[5, 1e308]]}, "logit_bias"),
+        ({"logit_bias": [[-5, 1]]}, "logit_bias"),
+        ({"logit_bias": {str(2**31): 1}}, "logit_bias"),
         ({"mirostat": 2}, "mirostat"),
         ({"post_sampling_probs": True}, "post_sampling_probs"),
     ],
-    ids=["empty", "none", "n_predict", "n_probs", "forms", "text", "value", "token", "mirostat", "unknown"],
+    ids=[
+        "empty",
+        "none",
+        "n_predict",
+        "n_probs",
+        "forms",
+        "text",
+        "value",
+        "token",
+        "no float",
+        "huge",
+        "negative token",
+        "no token",
+        "mirostat",
+        "unknown",
+    ],
 )
 def test_wrong_fields_are_named(shared_api: Api, body: Json, param: str) -> None:
     answer = complete(shared_api, **body)
@@ -150,9 +177,15 @@ def test_wrong_fields_are_named(shared_api: Api, body: Json, param: str) -> None
 
 
 def test_settings_of_what_is_off_are_named_in_a_header(shared_api: Api) -> None:
-    answer = complete(shared_api, samplers=["top_k"], mirostat_tau=5.0, cache_prompt=False, id_slot=0)
+    answer = complete(shared_api, samplers=["top_k"], mirostat_tau=5.0, cache_prompt=False, timings_per_token=True)
     assert answer.status_code == 200
-    assert answer.headers["X-Ignored-Fields"] == "cache_prompt, id_slot, mirostat_tau, samplers"
+    assert answer.headers["X-Ignored-Fields"] == "cache_prompt, mirostat_tau, samplers, timings_per_token"
+
+
+@pytest.mark.parametrize("path", ["/apply-template", "/v1/chat/completions/input_tokens"])
+def test_errors_about_a_chat_name_its_messages(start_api: StartApi, path: str) -> None:
+    api = start_api(max_prompt_chars=1)
+    assert api.client.post(path, json={"messages": HI}).json["error"]["param"] == "messages"
 
 
 def test_props(shared_api: Api) -> None:

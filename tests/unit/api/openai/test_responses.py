@@ -288,6 +288,10 @@ def test_unsupported_values_are_refused_by_path(api: Api, body: Json, param: str
     assert (answer.status_code, answer.json["error"]["param"]) == (400, param)
 
 
+def test_an_error_inside_a_value_does_not_describe_the_whole_value(api: Api) -> None:
+    assert "must be an object" not in respond(api, metadata={"a": 1}).json["error"]["message"]
+
+
 @pytest.mark.parametrize(
     ("query", "param"),
     [

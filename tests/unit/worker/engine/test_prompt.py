@@ -213,6 +213,12 @@ def test_a_role_of_the_template_alone_is_rendered_and_another_refused() -> None:
         PromptRenderer(make_tokenizer(ONLY_USERS)).render(critic)
 
 
+def test_only_a_few_roles_of_its_own_are_tried() -> None:
+    many = Conversation(tuple({"role": f"role-{number}", "content": "Hi"} for number in range(9)))
+    with pytest.raises(InvalidRequest, match="more than 8 roles"):
+        PromptRenderer(make_tokenizer(EVERY_ROLE)).render(many)
+
+
 @pytest.mark.parametrize("token_id", [-1, 10_000_000])
 def test_a_token_that_the_tokenizer_lacks_is_the_clients_fault(token_id: int) -> None:
     with pytest.raises(InvalidRequest, match=rf"from 0 to \d+; got {token_id}"):
