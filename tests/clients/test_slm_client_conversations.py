@@ -56,7 +56,7 @@ def test_feedback_is_kept_listed_and_made_a_dataset(slm: Any, worker: Worker) ->
     assert (given.rating, given.prompt, given.response) == ("up", "Can penguins fly?", "No, they swim.")
     slm.give_feedback(ids[1], rating="down", correction="Yes.")
     assert slm.feedback(ids[0]) == given
-    first = slm.feedback_page(limit=1)
+    first = slm.feedback_page(limit=1, after=None)
     assert ([one.job_id for one in first.feedback], first.has_more) == ([ids[1]], True)
     assert [one.job_id for one in slm.feedback_page(limit=1, after=first.last_id).feedback] == [ids[0]]
     assert [one.job_id for one in slm.feedback_page(rating="up", tags=["birds", "true"]).feedback] == [ids[0]]

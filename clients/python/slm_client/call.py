@@ -106,7 +106,7 @@ def delete_feedback(job_id: str) -> Call:
 
 def feedback_page(wanted: Mapping[str, Any]) -> Call:
     """List feedback."""
-    return Call("GET", f"/slm/feedback?{urlencode(wanted, doseq=True)}")
+    return Call("GET", f"/slm/feedback?{urlencode(_given(wanted), doseq=True)}")
 
 
 def feedback_dataset(wanted: Mapping[str, Any]) -> Call:
@@ -184,7 +184,7 @@ def create_conversation(about: Mapping[str, Any], key: str | None) -> Call:
 def conversations(limit: int, after: str | None, text: str | None) -> Call:
     """List or search conversations."""
     wanted = {"limit": limit, "after": after, "q": text}
-    return Call("GET", f"{CONVERSATIONS}?{urlencode({name: one for name, one in wanted.items() if one is not None})}")
+    return Call("GET", f"{CONVERSATIONS}?{urlencode(_given(wanted))}")
 
 
 def conversation(conversation_id: str) -> Call:
@@ -250,6 +250,10 @@ def _alias(alias: str) -> str:
 
 def _job(job_id: str) -> str:
     return f"/slm/jobs/{quote(job_id, safe='')}"
+
+
+def _given(wanted: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in wanted.items() if value is not None}
 
 
 def _feedback(job_id: str) -> str:
