@@ -74,6 +74,8 @@ class TrainingJobs:
         except SLMError:
             self._end(job, "failed")
             raise
+        if result is None:
+            self._look_for_cancellation(job)  # a pause may have stopped the child before
         if result is not None:
             self._succeed(job, result)
         elif not job.is_given_up:
@@ -136,8 +138,7 @@ class TrainingJobs:
 
     def _let_publish(self, job: ActiveJob, child: ChildProcess) -> bool:
         """Let the child publish, unless the job is to end or to pause, or is another attempt's. Raises `Fenced`."""
-        if self._store.is_to_cancel(job.id):  # its message is still on the way
-            job.request_end(Cancelled("The job was cancelled."))
+        self._look_for_cancellation(job)
         if self._store.is_to_pause(job.id):
             self._pausing.set()
         if self._is_to_stop(job):
@@ -145,6 +146,11 @@ class TrainingJobs:
         job.events.announce(PUBLISHING)
         child.publish()
         return True
+
+    def _look_for_cancellation(self, job: ActiveJob) -> None:
+        """End a cancelled job also if the message of its cancellation is still on the way."""
+        if self._store.is_to_cancel(job.id):
+            job.request_end(Cancelled("The job was cancelled."))
 
     def _is_to_stop(self, job: ActiveJob) -> bool:
         return job.is_given_up or self._pausing.is_set()
