@@ -15,7 +15,6 @@ from redis.exceptions import RedisError
 from common.adapters.names import DEFAULT_ALIAS
 from common.adapters.registry import AdapterRegistry
 from common.adapters.uploads import Uploads
-from common.errors import Cancelled
 from common.fleet import Fleet, WorkerReport, WorkerState
 from common.jobs.event_log import EventLog
 from common.jobs.job import JobKind
@@ -83,7 +82,7 @@ class WorkerRuntime:
         self._registry = AdapterRegistry(redis)
         self._jobs = ActiveJobs()
         self._subscriber = Subscriber(redis, self.outage)
-        self._publisher = Publisher(store, self._jobs, self._fence, self._metrics, self.outage)
+        self._publisher = Publisher(store, self._jobs, ActiveJob.fence, self._metrics, self.outage)
         self._watchdog = Watchdog(
             redis, keys_of(settings, worker_queues(settings.lane_base)), self._is_free, self._on_stall
         )
@@ -94,8 +93,8 @@ class WorkerRuntime:
             lease_s=settings.lease_s,
             beat=lambda: fleet.beat(self.report(), ttl_s=settings.lease_s),
             leave=lambda: fleet.leave(worker_id),
-            on_fenced=self._fence,
-            on_cancel=self._cancel,
+            on_fenced=ActiveJob.fence,
+            on_cancel=ActiveJob.cancel,
             duties={
                 "queue not watched": self._watchdog.check,
                 "metrics not reported": metrics.report,
@@ -254,18 +253,12 @@ class WorkerRuntime:
 
     def _cancel_id(self, job_id: str) -> None:
         for job in self._jobs.of_job(job_id):
-            self._cancel(job)
+            job.cancel()
 
     def _release_id(self, job_id: str) -> None:
         """Release a job that nobody reads, because others need its capacity."""
         for job in self._jobs.of_job(job_id):
             job.decide(Outcome.RELEASED)
-
-    def _cancel(self, job: ActiveJob) -> None:
-        job.request_end(Cancelled("The job was cancelled."))
-
-    def _fence(self, job: ActiveJob) -> None:
-        job.decide(Outcome.FENCED)
 
     def _drain(self, grace_s: float) -> None:
         self._heartbeat.publish()

@@ -634,13 +634,17 @@ class JobStore:
         """
         self._leave(job_id, *self._release(job_id, attempt))
 
-    def set_aside(self, job_id: str, attempt: int) -> None:
+    def set_aside(self, job_id: str, attempt: int) -> bool:
         """Pause a running training run, as `pause` requested; if it was resumed meanwhile, return it to the queue.
+
+        Returns False, and does nothing, if its cancellation was requested: then it must end.
 
         Raises:
             Fenced: another attempt owns the job.
         """
-        self._leave(job_id, *self._set_aside(job_id, attempt))
+        code, due = self._set_aside(job_id, attempt)
+        self._leave(job_id, code, due)
+        return bool(code)
 
     def is_to_pause(self, job_id: str) -> bool:
         """Return whether a running training run is to be set aside."""

@@ -163,6 +163,15 @@ def test_a_run_that_is_resumed_before_it_has_stopped_is_queued_again(station: St
     assert station.dispatched() == ["a"]
 
 
+def test_a_run_that_is_to_be_cancelled_is_not_paused(station: Station) -> None:
+    station.submit("a")
+    claim = station.claim("a")
+    station.store.pause("a")
+    assert station.store.cancel("a") is JobState.RUNNING
+    assert station.store.set_aside("a", claim.attempt) is False
+    assert station.state("a") is JobState.RUNNING
+
+
 def test_an_older_attempt_cannot_pause_a_run(station: Station) -> None:
     station.submit("a")
     claim = station.claim("a")

@@ -12,7 +12,6 @@ from celery import Celery
 from redis.exceptions import RedisError
 
 from common.embedding.embedders import PLACES, EmbedderReport, Embedders
-from common.errors import Cancelled
 from common.jobs.job import JobKind
 from common.observation.metrics_store import MetricsStore
 from common.queue import EMBED_QUEUE, Dispatcher, keys_of
@@ -70,8 +69,8 @@ class EmbedderRuntime:
             lease_s=settings.lease_s,
             beat=self._beat,
             leave=lambda: self._embedders.leave(embedder_id),
-            on_fenced=_fence,
-            on_cancel=_cancel,
+            on_fenced=ActiveJob.fence,
+            on_cancel=ActiveJob.cancel,
             duties={"queue not watched": self._watchdog.check, "metrics not reported": reporter.report},
             outage=self.outage,
         )
@@ -151,7 +150,7 @@ class EmbedderRuntime:
 
     def _cancel_id(self, job_id: str) -> None:
         for job in self._jobs.of_job(job_id):
-            _cancel(job)
+            job.cancel()
 
     def _drain(self) -> None:
         if self._engine is not None:
@@ -170,14 +169,6 @@ class EmbedderRuntime:
         """End, so that the supervisor starts a new embedder; by force if Celery does not react."""
         self.begin_drain()
         end_process(self._settings.drain_s)
-
-
-def _cancel(job: ActiveJob) -> None:
-    job.request_end(Cancelled("The job was cancelled."))
-
-
-def _fence(job: ActiveJob) -> None:
-    job.decide(Outcome.FENCED)
 
 
 def _ignore(_job_id: str) -> None:

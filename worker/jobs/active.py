@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum, auto
 
-from common.errors import SLMError
+from common.errors import Cancelled, SLMError
 from common.jobs.store import Claim, JobStore
 from common.observation.context import Field
 from worker.engine.sequence import SequenceOutput
@@ -87,6 +87,14 @@ class ActiveJob:
             if self._end_reason is None:
                 self._end_reason = reason
             self._changed.notify_all()
+
+    def cancel(self) -> None:
+        """Request its end, because its cancellation was requested."""
+        self.request_end(Cancelled("The job was cancelled."))
+
+    def fence(self) -> None:
+        """Give it up, because another attempt owns the job."""
+        self.decide(Outcome.FENCED)
 
     def finish(self, output: SequenceOutput) -> None:
         """Pass the engine's final output to the pool thread."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from common.errors import Cancelled, InvalidRequest, NotFound, SLMError, TrainingFailed
+from common.errors import InvalidRequest, NotFound, SLMError, TrainingFailed
 from common.jobs.job import JobKind, JobState
 from common.jobs.store import JobStore
 from common.owners.files import FileStore
@@ -74,13 +74,9 @@ class TrainingJobs:
         except SLMError:
             self._end(job, "failed")
             raise
-        if result is None:
-            self._look_for_cancellation(job)  # a pause may have stopped the child before
         if result is not None:
             self._succeed(job, result)
-        elif not job.is_given_up:
-            self._set_aside(job)
-        else:
+        elif job.is_given_up or not self._set_aside(job):
             self._end(job, "stopped" if job.outcome is not None else "cancelled")
             raise GivenUp
 
@@ -138,7 +134,8 @@ class TrainingJobs:
 
     def _let_publish(self, job: ActiveJob, child: ChildProcess) -> bool:
         """Let the child publish, unless the job is to end or to pause, or is another attempt's. Raises `Fenced`."""
-        self._look_for_cancellation(job)
+        if self._store.is_to_cancel(job.id):  # its message is still on the way
+            job.cancel()
         if self._store.is_to_pause(job.id):
             self._pausing.set()
         if self._is_to_stop(job):
@@ -146,11 +143,6 @@ class TrainingJobs:
         job.events.announce(PUBLISHING)
         child.publish()
         return True
-
-    def _look_for_cancellation(self, job: ActiveJob) -> None:
-        """End a cancelled job also if the message of its cancellation is still on the way."""
-        if self._store.is_to_cancel(job.id):
-            job.request_end(Cancelled("The job was cancelled."))
 
     def _is_to_stop(self, job: ActiveJob) -> bool:
         return job.is_given_up or self._pausing.is_set()
@@ -179,10 +171,14 @@ class TrainingJobs:
             self._folders.remove(job.id)
         self._metrics.end(job.job.kind.value, "succeeded")
 
-    def _set_aside(self, job: ActiveJob) -> None:
-        self._store.set_aside(job.id, job.attempt)
+    def _set_aside(self, job: ActiveJob) -> bool:
+        """Pause the run and return True; or request its end, if it was cancelled before its child had stopped."""
+        if not self._store.set_aside(job.id, job.attempt):
+            job.cancel()
+            return False
         job.decide(Outcome.DONE)
         self._metrics.end(job.job.kind.value, "paused")
+        return True
 
     def _end(self, job: ActiveJob, outcome: str) -> None:
         """Note how the attempt ended; the files of a run that cannot continue are deleted."""

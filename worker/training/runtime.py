@@ -13,7 +13,7 @@ from contextlib import suppress
 from celery import Celery
 from redis.exceptions import RedisError
 
-from common.errors import Cancelled, JobNotFound
+from common.errors import JobNotFound
 from common.jobs.job import JobKind
 from common.observation.metrics_store import MetricsStore
 from common.owners.files import FileStore
@@ -84,8 +84,8 @@ class TrainerRuntime:
             lease_s=settings.lease_s,
             beat=self._beat,
             leave=lambda: self._trainers.leave(trainer_id),
-            on_fenced=_fence,
-            on_cancel=_cancel,
+            on_fenced=ActiveJob.fence,
+            on_cancel=ActiveJob.cancel,
             duties={
                 "pauses not looked for": self._look_for_pauses,
                 "queue not watched": self._watchdog.check,
@@ -159,7 +159,7 @@ class TrainerRuntime:
 
     def _cancel_id(self, job_id: str) -> None:
         for job in self._jobs.of_job(job_id):
-            _cancel(job)
+            job.cancel()
 
     def _pause_id(self, job_id: str) -> None:
         if self._jobs.of_job(job_id):
@@ -204,14 +204,6 @@ class TrainerRuntime:
         """End, so that the supervisor starts a new trainer; by force if Celery does not react."""
         self.begin_drain()
         end_process(self._settings.drain_s)
-
-
-def _cancel(job: ActiveJob) -> None:
-    job.request_end(Cancelled("The job was cancelled."))
-
-
-def _fence(job: ActiveJob) -> None:
-    job.decide(Outcome.FENCED)
 
 
 def _ignore(_job_id: str) -> None:
