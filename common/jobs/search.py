@@ -9,6 +9,7 @@ from redis import Redis
 
 from common.jobs import prompts
 from common.jobs.job import SUMMARY, JobKind, JobRecord
+from common.jobs.records import read_fields
 from common.redis import keys
 
 MAX_JOBS, MAX_BYTES = 1000, 16 * 2**20  # that one search reads
@@ -37,13 +38,8 @@ def search(redis: Redis, text: str, *, owner: str | None, reader: str, limit: in
 def _read(redis: Redis, job_ids: Sequence[str]) -> Iterator[tuple[JobRecord, int]]:
     """Yield the jobs that still exist, with the size of their parameters."""
     for begin in range(0, len(job_ids), AT_ONCE):
-        with redis.pipeline(transaction=False) as pipe:
-            for job_id in job_ids[begin : begin + AT_ONCE]:
-                pipe.hmget(keys.job(job_id), FIELDS)
-            found = [dict(zip(FIELDS, values, strict=True)) for values in pipe.execute()]
-        for fields in found:
-            if known := {name: value for name, value in fields.items() if value is not None}:
-                yield JobRecord.from_hash(known), len(known.get("params", ""))
+        for fields in read_fields(redis, job_ids[begin : begin + AT_ONCE], FIELDS):
+            yield JobRecord.from_hash(fields), len(fields.get("params", ""))
 
 
 def _text_of(record: JobRecord, reader: str) -> str:

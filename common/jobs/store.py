@@ -40,6 +40,7 @@ from common.jobs.events import Event
 from common.jobs.fair_share import BULK_DELAY, cost_of
 from common.jobs.job import SUMMARY, JobKind, JobRecord, JobState, Lane
 from common.jobs.queue_metrics import QueueMetrics, read_queue_metrics
+from common.jobs.records import read_fields
 from common.jobs.search import search
 from common.observation import context
 from common.owners.api_keys import UNLIMITED, Limits
@@ -452,12 +453,7 @@ class JobStore:
 
     def _summaries(self, job_ids: Sequence[str]) -> list[JobRecord]:
         """Return the jobs' records without params and results, which can be large."""
-        with self._redis.pipeline(transaction=False) as pipe:
-            for job_id in job_ids:
-                pipe.hmget(keys.job(job_id), SUMMARY)
-            found = [dict(zip(SUMMARY, values, strict=True)) for values in pipe.execute()]
-        known = [{name: value for name, value in fields.items() if value is not None} for fields in found]
-        return [JobRecord.from_hash(fields) for fields in known if fields]
+        return [JobRecord.from_hash(fields) for fields in read_fields(self._redis, job_ids, SUMMARY)]
 
     def queue_positions(self, job_ids: Collection[str]) -> dict[str, QueuePosition]:
         """Return the queue positions of the generations that still wait, in one round trip.
