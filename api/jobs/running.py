@@ -75,14 +75,17 @@ def run_to_end(new: NewJob) -> JobRecord:
 
 def token_count(prompt: Prompt, options: JobOptions, names: Names) -> int:
     """Return the number of tokens of a prompt as the model sees it. Raises as `run_to_end`."""
-    new = NewJob(caller().owner, JobKind.TOKENIZE, prompts.to_wire(prompt), options)
     with _renaming(names):
-        return len(TokenizeResult.from_dict(run_to_end(new).result or {}).ids)
+        return len(_tokenized(prompt, options).ids)
 
 
 def tokenized(prompt: Prompt, model: str, wants: Sequence[Wanted] = ()) -> TokenizeResult:
     """Return the tokens of a prompt, and what else is wanted. Raises as `run_to_end`."""
     options = JobOptions(reader_grace_s=services().settings.reader_grace_s, model=model_named(model))
+    return _tokenized(prompt, options, wants)
+
+
+def _tokenized(prompt: Prompt, options: JobOptions, wants: Sequence[Wanted] = ()) -> TokenizeResult:
     params = prompts.to_wire(prompt) | ({"wants": list(wants)} if wants else {})
     return TokenizeResult.from_dict(run_to_end(NewJob(caller().owner, JobKind.TOKENIZE, params, options)).result or {})
 
