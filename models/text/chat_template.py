@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -64,18 +64,13 @@ def literals(source: str) -> str:
     return "\n".join(text for _, kind, text in tokens if kind in ("data", "string"))
 
 
-def content_forms(render: Render) -> dict[str, ContentForm | None]:
+def content_forms(render: Render, roles: Iterable[str] = tuple(_PROBES)) -> dict[str, ContentForm | None]:
     """Return for each role the content form that the template renders; None if it omits the text in both forms.
 
     Raises:
         TemplateError: the template fails on every conversation.
     """
-    return {role: _content_form(render, role) for role in _PROBES}
-
-
-def role_form(render: Render, role: str) -> ContentForm | None:
-    """Return the content form in which the template renders a role of its own; None if it omits the text."""
-    return _content_form(render, role)
+    return {role: _content_form(render, role) for role in roles}
 
 
 def in_forms(messages: list[Message], forms: Mapping[str, ContentForm | None]) -> list[Message]:

@@ -16,7 +16,6 @@ from models.text.chat_template import (
     content_forms,
     in_forms,
     render_chat,
-    role_form,
 )
 from models.text.control_tokens import Segment
 from models.text.prompt_template import INSTRUCTION_TEMPLATE
@@ -94,7 +93,7 @@ class ConversationEncoder:
         own = {one["role"] for one in messages} - self._forms.keys() - USUAL_ROLES
         if len(own) > MAX_OWN_ROLES:
             raise TemplateError(f"it is not tried with more than {MAX_OWN_ROLES} roles beside the usual ones")
-        return {role: role_form(lambda probe: render(self._template, probe), role) for role in own}
+        return content_forms(lambda probe: render(self._template, probe), own)
 
     def ids(self, segments: list[Segment], encode: Encode | None = None) -> list[int]:
         """Return the ids of a conversation; `encode` is as in `TextEncoder`.
