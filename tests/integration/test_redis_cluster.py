@@ -14,9 +14,9 @@ from common.jobs import store as job_store
 from common.jobs.job import JobKind
 from common.jobs.store import JobOptions, JobStore
 from common.redis.client import connect
-from common.redis.subscriber import Subscriber
 from tests.cluster_set import ClusterSet, running_redis_cluster
 from tests.free_port import free_port
+from tests.integration.redis_failover import check_that_a_frozen_primary_is_left
 from tests.processes import is_up, running_cluster, wait_for
 
 
@@ -80,24 +80,4 @@ def test_a_repeated_job_waits_for_replicas_as_the_first_one_did(
 
 
 def test_a_frozen_master_is_left_by_commands_and_by_subscriptions(nodes: ClusterSet) -> None:
-    with connect(nodes.url) as redis:
-        subscriber = Subscriber(redis)
-        subscriber.start()
-        listener = subscriber.listen("slm:job:1:events")
-        redis.set("slm:x", 1)
-        old = nodes.primary
-        old.pause()
-        try:
-            nodes.wait_for_successor(old)
-            redis.set("slm:x", 2)
-
-            def hears() -> bool:
-                redis.publish("slm:job:1:events", "news")
-                return listener.take(0.2)[0] != []
-
-            wait_for("a message from the successor", hears)
-            assert redis.get("slm:x") == "2"
-        finally:
-            old.resume()
-            listener.close()
-            subscriber.stop()
+    check_that_a_frozen_primary_is_left(nodes)

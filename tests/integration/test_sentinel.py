@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from common.redis.client import connect
-from common.redis.subscriber import Subscriber
+from tests.integration.redis_failover import check_that_a_frozen_primary_is_left
 from tests.processes import running_cluster, wait_for
 from tests.sentinel_set import SentinelSet, running_sentinels
 
@@ -38,24 +37,4 @@ def test_streams_and_the_queue_continue_on_the_replica_when_the_primary_is_kille
 
 
 def test_a_frozen_primary_is_left_by_commands_and_by_subscriptions(sentinels: SentinelSet) -> None:
-    with connect(sentinels.url) as redis:
-        subscriber = Subscriber(redis)
-        subscriber.start()
-        listener = subscriber.listen("slm:job:1:events")
-        redis.set("slm:x", 1)
-        primary = sentinels.primary
-        primary.pause()
-        try:
-            sentinels.wait_for_successor(primary)
-            redis.set("slm:x", 2)
-
-            def hears() -> bool:
-                redis.publish("slm:job:1:events", "news")
-                return listener.take(0.2)[0] != []
-
-            wait_for("a message from the successor", hears)
-            assert redis.get("slm:x") == "2"
-        finally:
-            primary.resume()
-            listener.close()
-            subscriber.stop()
+    check_that_a_frozen_primary_is_left(sentinels)
