@@ -14,7 +14,7 @@ from api.jobs.generations import Generations
 from api.jobs.request import check_connected, model_named
 from api.jobs.sse import FIRST_EVENT_WAIT_S
 from api.service import NewJob
-from common.errors import Cancelled, SLMError
+from common.errors import SLMError
 from common.jobs import prompts
 from common.jobs.job import JobKind, JobRecord, TokenizeResult, Wanted
 from common.jobs.prompts import Prompt
@@ -66,10 +66,7 @@ def run_to_end(new: NewJob) -> JobRecord:
         for _ in job.events(pulse_s=services().settings.heartbeat_s):
             pass
     record = jobs.get(job.id, caller())
-    if record.error is not None:
-        raise record.error
-    if record.result is None:
-        raise Cancelled("The job was cancelled.")
+    record.required_result()
     return record
 
 

@@ -10,8 +10,8 @@ from flask import Response
 
 from api.embedding.running import embedded
 from api.jobs.request import read_body
-from api.schemas.embedded import digits
-from api.schemas.openai.embeddings import EmbeddingBody
+from api.schemas.embedded import digits, numbers
+from api.schemas.openai.embeddings import EmbeddingBody, EmbeddingList, EmbeddingObject, EmbeddingUsage
 from common.embedding.task import EmbedResult
 
 
@@ -21,6 +21,17 @@ def embeddings_answer() -> Response:
     result, record = embedded(body, body.to_params(), body.model, body)
     written = _written(result, record.model, is_base64=body.encoding_format == "base64")
     return Response(written, mimetype="application/json")
+
+
+def embedding_list(result: EmbedResult, model: str, *, is_base64: bool) -> EmbeddingList:
+    """Return the answer as an object, for a line of a batch."""
+    data: list[EmbeddingObject] = []
+    for index, row in enumerate(result.rows()):
+        time.sleep(0)  # gives other requests a turn
+        vector = base64.b64encode(row).decode() if is_base64 else numbers(row)
+        data.append(EmbeddingObject(object="embedding", index=index, embedding=vector))
+    usage = EmbeddingUsage(prompt_tokens=result.prompt_tokens, total_tokens=result.prompt_tokens)
+    return EmbeddingList(object="list", data=data, model=model, usage=usage)
 
 
 def _written(result: EmbedResult, model: str, *, is_base64: bool) -> str:

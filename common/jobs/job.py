@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from common.errors import SLMError
+from common.errors import Cancelled, SLMError
 from common.jobs import prompts
 from common.jobs.prompts import Cut, Prompt
 from common.jobs.sampling import SamplingParams
@@ -282,6 +282,19 @@ class JobRecord:
     def needs_reader(self) -> bool:
         """Whether the job is cancelled if nobody reads it."""
         return self.reader_ms is not None and not self.state.is_terminal
+
+    def required_result(self) -> dict[str, Any]:
+        """Return the result of an ended job.
+
+        Raises:
+            SLMError: the job failed with this error.
+            Cancelled: the job was cancelled.
+        """
+        if self.error is not None:
+            raise self.error
+        if self.result is None:
+            raise Cancelled("The job was cancelled.")
+        return self.result
 
     @classmethod
     def from_hash(cls, fields: Mapping[str, str]) -> JobRecord:

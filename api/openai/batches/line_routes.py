@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Generic, TypeVar
@@ -14,13 +12,13 @@ from api.fingerprints import Fingerprints
 from api.jobs.choices import GeneratedChoice
 from api.openai.chat import CHAT
 from api.openai.completions import COMPLETIONS
+from api.openai.embeddings import embedding_list
 from api.openai.endpoint import Endpoint, ResponseHeader
 from api.openai.sampling_body import SamplingBody
-from api.schemas.embedded import numbers
-from api.schemas.openai.embeddings import EmbeddingBody, EmbeddingList, EmbeddingObject, EmbeddingUsage
+from api.schemas.openai.embeddings import EmbeddingBody
 from api.service import JobService
 from common.embedding.task import KEPT_S, EmbedResult
-from common.errors import Cancelled, ModelNotFound
+from common.errors import ModelNotFound
 from common.jobs.job import JobKind, JobRecord
 from common.settings import Settings
 
@@ -128,24 +126,8 @@ class EmbeddingLines(LineRoute[EmbeddingBody]):
     def answer(self, body: EmbeddingBody, records: Sequence[JobRecord]) -> Mapping[str, Any]:
         """See `LineRoute.answer`."""
         (record,) = records
-        if record.error is not None:
-            raise record.error
-        if record.result is None:
-            raise Cancelled("The job was cancelled.")
-        result = EmbedResult.from_dict(record.result)
-        data = [
-            EmbeddingObject(object="embedding", index=index, embedding=_vector(row, body))
-            for index, row in enumerate(result.rows())
-        ]
-        usage = EmbeddingUsage(prompt_tokens=result.prompt_tokens, total_tokens=result.prompt_tokens)
-        return EmbeddingList(object="list", data=data, model=record.model, usage=usage)
-
-
-def _vector(row: bytes, body: EmbeddingBody) -> list[float] | str:
-    if body.encoding_format == "base64":
-        return base64.b64encode(row).decode()
-    time.sleep(0)  # gives the requests of this process a turn
-    return numbers(row)
+        result = EmbedResult.from_dict(record.required_result())
+        return embedding_list(result, record.model, is_base64=body.encoding_format == "base64")
 
 
 def line_routes(
