@@ -21,7 +21,7 @@ from common.owners.api_keys import ApiKeyStore, Role
 from common.owners.files import FileStore
 from tests.api_in_process import MODEL, Api
 from tests.scripted_worker import Play, trained
-from tests.unit.api.conftest import StartApi, data_of
+from tests.unit.api.conftest import StartApi, data_of, wait_until
 
 Json = dict[str, Any]
 PAIRS = [{"instruction": "Who?", "response": "Ottoline."}, {"instruction": "Where?", "response": "Brindle Cove."}]
@@ -182,7 +182,8 @@ def test_a_job_shows_its_latest_progress(api: Api) -> None:
 
 def test_a_run_is_paused_resumed_and_cancelled(api: Api) -> None:
     api.worker.training = Waiting()
-    first, second = (train(api).json["job_id"] for _ in range(2))  # the only trainer has the first
+    first, second = (train(api).json["job_id"] for _ in range(2))
+    wait_until(lambda: api.job(first)["status"] == "running")  # the only trainer has it, and so not the second
     paused = api.client.post(f"/slm/jobs/{second}/pause")
     assert check(dict(paused.json), RunState)["status"] == "paused"
     assert api.job(second)["status"] == "paused"
