@@ -1,7 +1,7 @@
 """Appends the engine's outputs to the jobs' logs: one round trip to Redis for all of them, on its own thread.
 
 Redis and the API need less time for a few tokens of a job at once than for one after the other, so the tokens of
-steps that follow each other quickly are sent together.
+steps that follow each other quickly are sent together (`pace.py`).
 """
 
 from __future__ import annotations
@@ -21,27 +21,21 @@ from common.observation.logs import fields
 from common.redis.outage import Outage
 from worker.engine.sequence import SequenceOutput
 from worker.jobs.active import ActiveJob, ActiveJobs, Outcome
+from worker.jobs.pace import WINDOW_S, Pace
 from worker.observation.metrics import WorkerMetrics
 
 RETRY_S = 0.2  # pause before an append is tried again while Redis does not answer
-PACE_PER_JOB_S = 0.0005  # an API process needs about 0.1 ms of that to pass on what came for one job
-MAX_PACE_S = 0.02  # so that nobody sees that tokens waited
 _WRITING = "events not written"
 
 log = logging.getLogger(__name__)
-
-
-def pace_s(num_jobs: int) -> float:
-    """Return how long after the last tokens those of that many jobs are sent; a job's first one does not wait."""
-    return min(PACE_PER_JOB_S * num_jobs, MAX_PACE_S)
 
 
 class Publisher:
     """Appends token events and passes final outputs on to the jobs' threads.
 
     While Redis is away, events wait here in order, and the generations continue. `on_fenced` is called with a job if
-    another attempt owns it now. `pace` as `pace_s`. The tokens that wait when a job is released are dropped: the next
-    attempt computes them again.
+    another attempt owns it now. The tokens that wait when a job is released are dropped: the next attempt computes them
+    again.
     """
 
     def __init__(
@@ -51,11 +45,10 @@ class Publisher:
         on_fenced: Callable[[ActiveJob], None],
         metrics: WorkerMetrics,
         outage: Outage,
-        pace: Callable[[int], float] = pace_s,
+        window_s: float = WINDOW_S,
     ) -> None:
-        self._pace = pace
-        self._sent_at = 0.0
-        self._has_first = False  # some of the unsent tokens are the first of their job
+        self._pace = Pace(window_s)
+        self._is_urgent = False  # an unsent token is the first of its job, or a job has ended
         self._outage = outage
         self._metrics = metrics
         self._store = store
@@ -97,9 +90,7 @@ class Publisher:
         return self._collect_waiting() or stopping
 
     def _due_in_s(self) -> float:
-        if self._has_first:
-            return 0.0
-        return self._sent_at + self._pace(len(self._unsent)) - time.monotonic()
+        return 0.0 if self._is_urgent else self._pace.due_in_s(time.monotonic())
 
     def _collect_waiting(self) -> bool:
         stopping = False
@@ -109,7 +100,10 @@ class Publisher:
 
     def _take(self, step: tuple[float, list[SequenceOutput]] | None) -> bool:
         """Sort one step's outputs into tokens and final outputs; return True for None, the request to end."""
-        at, outputs = step or (0.0, [])
+        if step is None:
+            return True
+        at, outputs = step
+        self._pace.note_step(at)
         for output in outputs:
             self._metrics.note_output(output, at)
             job = self._jobs.of_sequence(output.sequence_id)
@@ -117,15 +111,16 @@ class Publisher:
                 continue
             if output.finish_reason is not None:
                 self._finals.append((job, output))
+                self._is_urgent = True
             else:
-                self._has_first = self._has_first or not job.events.token_ids
+                self._is_urgent = self._is_urgent or not job.events.token_ids
                 self._unsent.setdefault(job, []).append(job.events.token(output))
-        return step is None
+        return False
 
     def _flush(self) -> bool:
         """Append everything that waits; return False if Redis did not accept it."""
         unsent = list(self._unsent.items())
-        self._sent_at = time.monotonic()
+        self._pace.note_sending(time.monotonic())
         try:
             next_seqs = self._store.emit([(job.id, job.attempt, batch) for job, batch in unsent]) if unsent else []
         except RedisError as err:
@@ -142,7 +137,7 @@ class Publisher:
                 )
                 self._on_fenced(job)
         self._unsent.clear()
-        self._has_first = False
+        self._is_urgent = False
         return True
 
     def _pass_finals_on(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,9 +13,9 @@ import pytest
 
 from common.jobs.events import Event
 from common.redis.outage import Outage
-from worker.engine.sequence import SequenceOutput
+from worker.engine.sequence import FinishReason, SequenceOutput
 from worker.jobs.active import ActiveJob, ActiveJobs, Outcome
-from worker.jobs.publisher import MAX_PACE_S, Publisher, pace_s
+from worker.jobs.publisher import Publisher
 from worker.observation.metrics import WorkerMetrics
 
 LONG_S = 600.0  # longer than any test
@@ -50,7 +51,7 @@ def test_tokens_wait_for_others_except_the_first_of_a_job() -> None:
     unfenced: Any = None
     recording: Any = store
     outage = Outage(logging.getLogger(__name__))
-    publisher = Publisher(recording, jobs, unfenced, WorkerMetrics(lambda: None), outage, pace=lambda _: LONG_S)
+    publisher = Publisher(recording, jobs, unfenced, WorkerMetrics(lambda: None), outage, window_s=LONG_S)
     with jobs.running(job("a")), jobs.running(job("b")):
         publisher.start()
         publisher.deliver([token("a", "1")])
@@ -64,6 +65,24 @@ def test_tokens_wait_for_others_except_the_first_of_a_job() -> None:
     assert ("b", "1") in store.sent[1]
     assert "".join(text for batch in store.sent for name, text in batch if name == "a") == "12345"
     assert len(store.sent) <= 3  # "5" came in time for the second or not
+
+
+def test_what_waits_is_sent_at_the_end_of_a_job() -> None:
+    store, jobs = RecordingStore(), ActiveJobs()
+    unfenced: Any = None
+    recording: Any = store
+    outage = Outage(logging.getLogger(__name__))
+    publisher = Publisher(recording, jobs, unfenced, WorkerMetrics(lambda: None), outage, window_s=LONG_S)
+    ending = job("a")
+    with jobs.running(ending), jobs.running(job("b")):
+        publisher.start()
+        publisher.deliver([token("a", "1"), token("b", "1")])
+        assert store.has_sent.wait(60)
+        publisher.deliver([token("a", "2"), token("b", "2")])
+        publisher.deliver([replace(token("a", "3"), finish_reason=FinishReason.STOP)])
+        assert ending.wait(60)
+        assert store.sent[1:] == [[("a", "2"), ("b", "2")]]
+        publisher.stop()
 
 
 def test_only_a_job_that_was_not_given_back_is_reported_as_fenced_off(caplog: pytest.LogCaptureFixture) -> None:
@@ -81,7 +100,3 @@ def test_only_a_job_that_was_not_given_back_is_reported_as_fenced_off(caplog: py
     assert [record.getMessage() for record in caplog.records] == [
         "job b: attempt 1 was fenced off, its events were dropped"
     ]
-
-
-def test_the_pace_grows_with_the_number_of_jobs_and_is_bounded() -> None:
-    assert pace_s(1) < pace_s(32) < pace_s(1000) == MAX_PACE_S
