@@ -11,9 +11,10 @@ from functools import cache
 from typing import Any
 from unittest.mock import patch
 
-from fakeredis import FakeRedis, FakeServer
+from fakeredis import FakeRedis, FakeRedisConnection, FakeServer
 from fakeredis.commands_mixins import scripting_mixin
 from redis import Redis
+from redis.exceptions import TimeoutError
 
 _LuaRuntime = scripting_mixin.LUA_MODULE.LuaRuntime
 _lock = threading.Lock()  # of the interpreter, and so of every server
@@ -55,6 +56,15 @@ def fake_server() -> FakeServer:
     return server
 
 
+class _Connection(FakeRedisConnection):
+    """A connection whose reading can end without an answer, as a real one's."""
+
+    def read_response(self, *, timeout: float | None = None, **options: Any) -> Any:
+        if timeout is not None and not self.can_read(timeout):
+            raise TimeoutError("Timeout reading from the emulated server")
+        return super().read_response(**options)
+
+
 def fake_redis(server: FakeServer | None = None) -> Redis:
     """Return a client of this server; of a new one by default."""
-    return FakeRedis(server=server or fake_server(), decode_responses=True)
+    return FakeRedis(server=server or fake_server(), decode_responses=True, connection_class=_Connection)
