@@ -203,7 +203,7 @@ def failure(update: Update) -> SLMError | None:
 
 
 def _raise_early_error(job: LiveJob, deadline: float) -> None:
-    for event in job.events(pulse_s=max(deadline - time.monotonic(), 0.0)):
+    for event in job.early_events(pulse_s=max(deadline - time.monotonic(), 0.0)):
         if event is None or event.type is EventType.TOKEN:
             return
         if (error := failure(event)) is not None:

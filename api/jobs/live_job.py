@@ -51,9 +51,10 @@ class LiveJob:
         self.kind = kind
         self.text = events.committed(seen)[1]
         self.after = after
-        self._num_seen = len(seen)
         self._present = present
         self._follower = follower
+        self._stream = follower.events_and_pauses(after=len(seen) - 1, pulse_s=WAIT_PULSE_S)
+        self._early: list[Event | Pause] = []  # read by `early_events`, and by nothing else yet
         self._position_watch = watch
         self._reading = reading
         self._is_over = False
@@ -72,8 +73,22 @@ class LiveJob:
         """
         return (event for event in self._events(pulse_s) if event is not PAUSE)
 
+    def early_events(self, *, pulse_s: float) -> Iterator[Event | None]:
+        """Yield the first `events`, which are yielded again by the call of another method. Raises as `events`."""
+        for event in self._unread(pulse_s):
+            if event is not None:
+                self._early.append(event)
+            if event is not PAUSE:
+                yield event
+
     def _events(self, pulse_s: float) -> Iterator[Event | Pause | None]:
-        for event in self._follower.events_and_pauses(after=self._num_seen - 1, pulse_s=pulse_s):
+        early, self._early = self._early, []
+        yield from early
+        yield from self._unread(pulse_s)
+
+    def _unread(self, pulse_s: float) -> Iterator[Event | Pause | None]:
+        self._follower.pulse_s = pulse_s
+        for event in self._stream:  # not `yield from`: the stream must not end with this reading
             self._is_over = isinstance(event, Event) and event.type.is_terminal
             yield event
         if self._end_reason is not None and not self._is_over:
@@ -118,7 +133,7 @@ class LiveJob:
         Raises:
             SLMError: the first event was this error.
         """
-        first = next(self.events(pulse_s=timeout_s), None)
+        first = next(self.early_events(pulse_s=timeout_s), None)
         if first is not None and first.type is EventType.ERROR:
             raise SLMError.from_dict(first.data)
         return first is not None

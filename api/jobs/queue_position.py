@@ -42,6 +42,8 @@ class PositionWatch:
 
     def end(self) -> None:
         """Stop watching. May be called at any time and from any thread."""
+        if not self._is_waiting:  # the usual case: it is called for each token
+            return
         self._is_waiting = False
         self._watcher.remove(self)
         self._unreported = None

@@ -79,7 +79,11 @@ PAUSE = Pause.PAUSE
 
 
 class Follower:
-    """A subscription to one job. A context manager: exiting it ends the subscription."""
+    """A subscription to one job. A context manager: exiting it ends the subscription.
+
+    Attributes:
+        pulse_s: seconds of silence after which a reading yields None.
+    """
 
     def __init__(
         self, job_id: str, redis: Redis, events: EventLog, listener: Listener, limiter: Limiter, *, is_new: bool
@@ -91,6 +95,7 @@ class Follower:
         self._listener = listener
         self._limiter = limiter
         self._nudged = False
+        self.pulse_s = 0.0
 
     def events(self, *, after: int = -1, pulse_s: float) -> Iterator[Event | None]:
         """Yield what `events_and_pauses` yields, without the pauses."""
@@ -100,13 +105,14 @@ class Follower:
         """Yield the events after seq `after`, each once and in order, up to the terminal one.
 
         Yields `PAUSE` after events before it waits for more, and None if nothing came for `pulse_s` seconds and after
-        `nudge`. Ends early when the follower is closed.
+        `nudge`. Ends early when the follower is closed. The attribute `pulse_s` can be changed meanwhile.
         While Redis is unreachable it yields None at the same interval, then continues where it stopped. If Redis has
         lost events up to `after` or beyond, it waits for later ones, or yields the terminal event if the job ends.
 
         Raises:
             JobLost: Redis no longer has the job.
         """
+        self.pulse_s = pulse_s
         wanted = after + 1
         messages: list[str] = []
         missed = not self._is_new  # events from before the subscription, or taken by an earlier call, are in the log
@@ -130,7 +136,7 @@ class Follower:
             if has_yielded:
                 yield PAUSE
                 has_yielded = False
-            messages, missed = self._listener.take(0 if self._nudged else pulse_s)
+            messages, missed = self._listener.take(0 if self._nudged else self.pulse_s)
             if messages or missed or self._listener.closed:
                 continue  # events go first; the nudge waits
             was_nudged, self._nudged = self._nudged, False

