@@ -68,7 +68,7 @@ def configure(app: Celery, settings: Settings) -> Celery:
         worker_prefetch_multiplier=1,
         worker_hijack_root_logger=False,
         worker_send_task_events=True,  # Flower
-        task_send_sent_event=True,
+        task_send_sent_event=False,  # a worker receives a message at once, and tells Flower; the event costs as much
         task_track_started=True,
         broker_connection_retry_on_startup=True,
         broker_channel_error_retry=True,
