@@ -549,8 +549,9 @@ class JobStore:
         answer = self._claim(job_id, worker_id, uuid.uuid4().hex, _ms(lease_s), _CANCELLED, self._job_ttl_s)
         if not answer:
             return None
-        attempt, next_seq, elapsed_ms = answer
-        return Claim(self.get(job_id), int(attempt), int(next_seq), int(elapsed_ms))
+        attempt, next_seq, elapsed_ms, record = answer
+        job = JobRecord.from_hash(dict(zip(record[::2], record[1::2], strict=True)))
+        return Claim(job, int(attempt), int(next_seq), int(elapsed_ms))
 
     def renew(self, leases: Sequence[tuple[str, int]], *, lease_s: float) -> tuple[set[tuple[str, int]], set[str]]:
         """Renew the leases of (job id, attempt).

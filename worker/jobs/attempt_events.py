@@ -39,6 +39,11 @@ class AttemptEvents:
         """The answer so far."""
         return "".join(self._texts)
 
+    @property
+    def are_first(self) -> bool:
+        """Whether the job has no events yet."""
+        return self._next_seq == 0
+
     def resume(self, earlier: Iterable[Event]) -> None:
         """Continue after the events of earlier attempts."""
         for event in earlier:

@@ -61,7 +61,8 @@ class Generation:
             Fenced: another attempt owns the job.
         """
         with self._observer.attempt(job) as attempt:
-            job.events.resume(self._log.read(job.id))
+            if not job.events.are_first:
+                job.events.resume(self._log.read(job.id))
             with self._acquired(job) as acquired, _prepared(job, acquired) as request:
                 job.events.announce("Generating response...", request.tool_form, request.prompt_ids)
                 with attempt.in_engine(request.sequence) as timeline:

@@ -115,10 +115,20 @@ def station() -> Iterator[Station]:
         yield Station(redis, cleanup)
 
 
-def test_an_attempt_reads_the_log_once_and_records_its_contents(station: Station) -> None:
-    station.submit(logprobs=0)
+def test_a_first_attempt_reads_no_log_and_a_later_one_reads_it_once(station: Station) -> None:
+    station.submit()
+    first = station.claim()
+    first.events.announce("one event")
+    assert station.log.num_reads == 0
+    station.store.release("j", first.attempt)
     station.run()
     assert station.log.num_reads == 1
+
+
+def test_a_first_attempt_records_the_contents_of_its_log_without_reading_it(station: Station) -> None:
+    station.submit(logprobs=0)
+    station.run()
+    assert station.log.num_reads == 0
     log = station.log.read("j")
     assert [event.seq for event in log] == list(range(len(log)))
     assert events.committed(log)[1] == station.result()["response"] == "Hello"
