@@ -14,7 +14,7 @@ from unittest.mock import patch
 from fakeredis import FakeRedis, FakeRedisConnection, FakeServer
 from fakeredis.commands_mixins import scripting_mixin
 from redis import Redis
-from redis.exceptions import TimeoutError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 _LuaRuntime = scripting_mixin.LUA_MODULE.LuaRuntime
 _lock = threading.Lock()  # of the interpreter, and so of every server
@@ -61,7 +61,7 @@ class _Connection(FakeRedisConnection):
 
     def read_response(self, *, timeout: float | None = None, **options: Any) -> Any:
         if timeout is not None and not self.can_read(timeout):
-            raise TimeoutError("Timeout reading from the emulated server")
+            raise RedisTimeoutError("Timeout reading from the emulated server")
         return super().read_response(**options)
 
 
