@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from jinja2 import Environment, TemplateError
 
+from models.text.template_engine import render_function
+
 # role; perhaps name; content: a text, or a list of parts {"type": "text", "text": ...}; for tools as in
 # `common.jobs.prompts`
 Message = dict[str, Any]
@@ -42,11 +44,8 @@ def render_chat(template: ChatTemplate, messages: list[Message]) -> str:
     Raises:
         TemplateError: the template rejects the messages or fails; the text says why.
     """
-    from transformers.utils.chat_template_utils import render_jinja_template
-
-    render: Any = render_jinja_template  # its annotation says that it returns a text
     try:
-        (text,), _ = render(
+        (text,), _ = render_function()(
             conversations=[messages],
             chat_template=template.source,
             **({"add_generation_prompt": True} | dict(template.variables)),

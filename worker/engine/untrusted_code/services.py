@@ -11,6 +11,7 @@ from typing import Any
 from llguidance import LLTokenizer
 from tokenizers import Tokenizer
 
+from models.text.template_engine import load_alone
 from worker.engine.grammar.llguidance_grammar import Vocabulary
 from worker.engine.grammar.process import GRAMMAR, VOCABULARY, serve_grammar
 from worker.helper.child import serve_tasks
@@ -45,7 +46,7 @@ class UntrustedServices:
         elif name.startswith(TOKENIZER):
             self._tokenizers[name.removeprefix(TOKENIZER)] = Tokenizer.from_str(value)
         elif name == PROGRAMS:
-            import_module("transformers.utils.chat_template_utils")
+            load_alone()
             import_module("models.adapter.check")
             import_module("training.data")
 
