@@ -15,6 +15,7 @@ from typing import Any
 
 from common.errors import ModelUnavailable, SLMError
 from models.adapter.check import AdapterError, AdapterInfo
+from models.text.text_encoder import FastEncoding
 from worker.engine.config import EngineConfig, RunnerConfig
 from worker.engine.engine import Deliver, Engine, TokenSampler
 from worker.engine.grammar.compiler import GrammarCompiler
@@ -126,10 +127,12 @@ class EngineModel:
         runner = self._runner
         if not isinstance(runner, NativeRunner) or not self._token_bytes:
             return
-        if (state := plain_state(self.tokenizer)) is None:
+        state, encoding = plain_state(self.tokenizer), self.renderer.parts.texts.encoding
+        if state is None or not isinstance(encoding, FastEncoding):
             return
         text = BaseText(
             tokenizer=state.to_dict(),
+            encoding=encoding.to_dict(),
             template=self.tokenizer.chat_template,
             declared_end_ids=sorted(self.declared_end_ids),
             context_length=self.context_length,
@@ -264,7 +267,7 @@ def load_prepared(source: str, config: EngineConfig, *, base_name: str, base_id:
         logger.info("the model was prepared before: its weights are not read")
         with ExitStack() as undo:
             undo.callback(prepared.close)
-            renderer = PromptRenderer(prepared.tokenizer, None, programs)
+            renderer = PromptRenderer(prepared.tokenizer, None, programs, encoding=prepared.encoding)
             undo.pop_all()
         return EngineModel(
             config=config,

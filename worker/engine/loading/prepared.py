@@ -17,6 +17,7 @@ import models
 from common.errors import ModelUnavailable
 from common.settings import Dtype
 from models.text.plain_tokenizer import PlainTokenizer, TokenizerState
+from models.text.text_encoder import FastEncoding
 from worker.engine.config import EngineConfig, RunnerConfig
 from worker.engine.kv_cache.budget import default_kv_bytes
 from worker.engine.loading.accelerators import may_have_accelerator
@@ -42,6 +43,7 @@ class BaseText:
     """What serving needs of a base model besides its weights."""
 
     tokenizer: dict[str, Any]  # a `TokenizerState` in JSON form
+    encoding: dict[str, Any]  # a `FastEncoding` with the template's control tokens, in JSON form
     template: str | None
     declared_end_ids: list[int]
     context_length: int  # maximum tokens that the model supports
@@ -69,6 +71,7 @@ class PreparedModel:
         shapes = {name: tuple(shape) for name, shape in facts["text"]["shapes"].items()}
         self.text = BaseText(**facts["text"] | {"shapes": shapes})
         self.tokenizer = PlainTokenizer(TokenizerState(**self.text.tokenizer), self.text.template)
+        self.encoding = FastEncoding.from_dict(self.text.encoding)
 
     def make_runner(self, config: RunnerConfig) -> tuple[NativeRunner, str]:
         """As `runners.choice.make_runner`; the runner was checked when the model was prepared."""

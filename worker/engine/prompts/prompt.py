@@ -21,7 +21,7 @@ from models.text.control_tokens import Segment
 from models.text.conversation import ConversationEncoder, text_of
 from models.text.plain_tokenizer import TokenizerState
 from models.text.saved_template import chat_template
-from models.text.text_encoder import Encode, TextEncoder
+from models.text.text_encoder import Encode, Encoding, TextEncoder
 from worker.engine.output.token_bytes import TokenBytes
 from worker.engine.prompts import tools
 from worker.engine.prompts.middle import MiddleForm, middle_form
@@ -74,6 +74,7 @@ class PromptRenderer:
         adapter_dir: the adapter's folder, if there is an adapter.
         programs: runs the template, and encodes long texts; None for a trusted template and tokenizer.
         like: the parts of a renderer with the same tokenizer, to share memory with; that renderer must live longer.
+        encoding: with this tokenizer, if it was made before.
 
     Raises:
         jinja2.TemplateError, TakesTooMuch, UnspellableText, ValueError: template or tokenizer cannot be used.
@@ -85,12 +86,13 @@ class PromptRenderer:
         adapter_dir: Path | None = None,
         programs: UntrustedPrograms | None = None,
         like: TokenizerParts | None = None,
+        encoding: Encoding | None = None,
     ) -> None:
         self.template = chat_template(tokenizer, adapter_dir)
         self._tokenizer = tokenizer
         self._programs = programs
         self._conversations = ConversationEncoder(
-            tokenizer, self.template, partial(self._render_within, never), like and like.texts.encoding
+            tokenizer, self.template, partial(self._render_within, never), like.texts.encoding if like else encoding
         )
         self.parts = _parts(tokenizer, self._conversations.texts, like)
         self._is_shared = like is not None and self.parts.name == like.name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from models.text.chat_template import render_chat
 from models.text.control_tokens import ControlTokens, Segment
 from models.text.conversation import ConversationEncoder, text_of
 from models.text.prompt_template import INSTRUCTION_TEMPLATE
-from models.text.text_encoder import TextEncoder
+from models.text.text_encoder import FastEncoding, TextEncoder
 from tests.small_tokenizers import SPECIAL, TOKENIZERS, byte_level, slow, word_level
 
 TEMPLATE = "{{ bos_token }}{% for m in messages %}{{ m['content'] }}</s>{% endfor %}"
@@ -73,6 +74,17 @@ def test_the_ids_of_a_typed_name_are_those_that_a_tokenizer_without_special_toke
     renderer = ConversationEncoder(byte_level(), TEMPLATE)
 
     assert renderer.encode(user("a</s>b"))[1] == [257, *map(byte_level().convert_tokens_to_ids, "a</s>b"), 258]
+
+
+def test_a_kept_encoding_gives_the_same_ids(fast: Any) -> None:
+    made = TextEncoder(fast, TEMPLATE)
+    assert isinstance(made.encoding, FastEncoding)
+    kept = FastEncoding.from_dict(json.loads(json.dumps(made.encoding.to_dict())))
+    again = TextEncoder(fast, TEMPLATE, kept)
+    assert again.encoding is kept
+    for text in ("hello", "a</s>b", "<s></s>"):
+        assert again.text_ids(text) == made.text_ids(text)
+        assert again.segment_ids(again.split(text, "-")) == made.segment_ids(made.split(text, "-"))
 
 
 def test_merges_that_lead_to_a_special_token_do_not(tokenizer: Any) -> None:
