@@ -42,7 +42,7 @@ def worker(name: str = "slm1", log_level: str = "INFO") -> tuple[str, ...]:
     """Return the module and arguments of a worker. Workers on the same host and Redis need different names."""
     # Mingle and gossip are only for revokes and chords, which are not used; they would delay the first job by a second.
     alone = ("--without-mingle", "--without-gossip")
-    return ("celery", "-A", "worker.app", "worker", "--hostname", f"{name}@%h", *alone, "--loglevel", log_level)
+    return ("worker.celery", "-A", "worker.app", "worker", "--hostname", f"{name}@%h", *alone, "--loglevel", log_level)
 
 
 def trainer(name: str = "trainer1", log_level: str = "INFO") -> tuple[str, ...]:
@@ -50,7 +50,7 @@ def trainer(name: str = "trainer1", log_level: str = "INFO") -> tuple[str, ...]:
     alone = ("--without-mingle", "--without-gossip")
     pool = ("--pool", "solo", "--queues", "slm.train")
     return (
-        "celery",
+        "worker.celery",
         "-A",
         "worker.training.app",
         "worker",
@@ -67,7 +67,7 @@ def embedder(name: str = "embedder1", log_level: str = "INFO") -> tuple[str, ...
     """Return the module and arguments of an embedder. Embedders on the same host and Redis need different names."""
     alone = ("--without-mingle", "--without-gossip")
     queue = ("--queues", "slm.embed", "--hostname", f"{name}@%h")
-    return ("celery", "-A", "worker.embedding.app", "worker", *queue, *alone, "--loglevel", log_level)
+    return ("worker.celery", "-A", "worker.embedding.app", "worker", *queue, *alone, "--loglevel", log_level)
 
 
 @dataclass(frozen=True, slots=True)
