@@ -28,11 +28,14 @@ class MarkedMessages(NamedTuple):
 
 
 class ControlTokens:
-    """The names of the tokens that a template may write but a user may not."""
+    """The names of the tokens that a template may write but a user may not.
+
+    Their order is the same in every process, and longer names come first.
+    """
 
     def __init__(self, names: Iterable[str]) -> None:
         # A single character, such as a padding token "!", is part of ordinary texts and has no other token.
-        self.names = sorted((name for name in set(names) if len(name) > 1), key=len, reverse=True)
+        self.names = sorted({name for name in names if len(name) > 1}, key=lambda name: (-len(name), name))
 
     @classmethod
     def of(cls, tokenizer: Any, template: str) -> ControlTokens:

@@ -16,7 +16,6 @@ from transformers import AutoTokenizer
 
 from common.settings import ROOT
 from models.text.plain_tokenizer import PlainTokenizer
-from models.text.text_encoder import FastEncoding
 from tests.compiled_kernels import SHARED, share_kernels
 from tests.prepared_answers import answers, config
 from tests.unit.worker.engine.tiny_models import CONFIGS, from_config, make_tokenizer
@@ -75,17 +74,6 @@ def test_a_prepared_model_gives_the_same_answers_without_torch_transformers_and_
     found, modules = json.loads(finished.stdout)
     assert found == expected
     assert not {"torch", "transformers", "peft", "safetensors.torch"} & set(modules)
-
-
-def test_the_tokenizer_with_secret_names_is_not_made_again(
-    base: Path, build_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    expected = prepare(base, build_dir)
-    monkeypatch.setattr(FastEncoding, "of", None)
-    model = load_prepared(str(base), config(build_dir), base_name="tiny", base_id=BASE_ID)
-    assert model is not None
-    with closing(model):
-        assert answers(model) == expected
 
 
 def test_it_is_for_one_content_number_format_and_context_on_a_cpu(base: Path, build_dir: Path) -> None:

@@ -227,3 +227,8 @@ def test_another_process_can_render() -> None:
     encoder = ConversationEncoder(byte_level(), TEMPLATE, render=render)
     assert encoder.encode(user("x"))[0] == "<s>x</s>"
     assert seen[-1][0].variables["bos_token"] == "<s>"
+
+
+def test_the_names_of_control_tokens_have_the_same_order_in_every_process() -> None:
+    equally_long = [f"<{letter}>" for letter in "abcdefgh"]
+    assert ControlTokens(["x", *reversed(equally_long), "</s>"]).names == ["</s>", *equally_long]
