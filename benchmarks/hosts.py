@@ -133,7 +133,7 @@ def start_all(cluster: Cluster, hosts: list[Host], folder: Path, port: int) -> l
         for number, host in enumerate(hosts[:2])
     ]
     for number, host in enumerate(hosts[2:]):
-        worker = ("celery", "-A", "tests.fake_worker", "worker", "--hostname", f"w{number}@%h")
+        worker = ("worker.celery", "-A", "tests.fake_worker", "worker", "--hostname", f"w{number}@%h")
         quiet = ("--without-mingle", "--without-gossip", "--loglevel", "INFO")
         started.append(host.start(f"w{number}", (*worker, *quiet), cluster.env, folder))
     cluster.wait_until_taking_jobs(*(f"w{number}" for number in range(len(hosts) - 2)))

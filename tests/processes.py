@@ -146,7 +146,7 @@ class Cluster:
         """Start a worker process; it may not be ready yet."""
         if app != "tests.fake_worker":
             share_kernels(Path((self.env | env)["SLM_DATA_DIR"]))
-        command = [sys.executable, "-m", "celery", "-A", app, "worker", "--hostname", f"{name}@%h"]
+        command = [sys.executable, "-m", "worker.celery", "-A", app, "worker", "--hostname", f"{name}@%h"]
         command += ["--without-mingle", "--without-gossip", "--loglevel", "INFO"]
         return self._start(name, command, env)
 

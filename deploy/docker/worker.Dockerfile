@@ -30,7 +30,7 @@ COPY worker/ worker/
 RUN useradd --uid 10001 --home-dir /data --no-create-home slm && install -d -o slm -g slm /data
 USER 10001
 VOLUME /data
-CMD ["python", "-m", "celery", "-A", "worker.app", "worker", "--hostname", "slm1@%h", "--without-mingle", "--without-gossip", "--loglevel", "INFO"]
+CMD ["python", "-m", "worker.celery", "-A", "worker.app", "worker", "--hostname", "slm1@%h", "--without-mingle", "--without-gossip", "--loglevel", "INFO"]
 
 # The service `model`: at its start it copies the model into the volume, so nothing is downloaded then.
 FROM worker AS model

@@ -68,10 +68,8 @@ def test_the_api_and_the_workers_run_in_the_projects_folder_with_its_python(tmp_
     _, api, worker, _ = make_stack(tmp_path).children()
     assert api.folder == worker.folder == ROOT
     assert api.argv == (sys.executable, "-m", "gunicorn", "--config", "api/gunicorn_conf.py", "api.wsgi:create_app()")
-    celery = (
-        "-m celery -A worker.app worker --hostname slm1-abc123@%h --without-mingle --without-gossip --loglevel INFO"
-    )
-    assert worker.argv == (sys.executable, *celery.split())
+    options = "--hostname slm1-abc123@%h --without-mingle --without-gossip --loglevel INFO"
+    assert worker.argv == (sys.executable, *f"-m worker.celery -A worker.app worker {options}".split())
 
 
 def test_an_embedder_starts_if_there_is_a_model_for_it(tmp_path: Path) -> None:
