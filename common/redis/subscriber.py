@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from enum import Enum, auto
+from typing import Any, cast
 
 from redis import Redis
 from redis.client import PubSub
@@ -244,15 +245,14 @@ def _read(pubsub: PubSub) -> Sequence[str] | None:
 
     Not by `parse_response`, which asks the system three times if there is something to read, and costs twice as much.
     """
+    connection: Any = pubsub.connection
     try:
-        response: Sequence[str] = pubsub.connection.read_response(
-            disconnect_on_error=False, push_request=True, timeout=IDLE_POLL_S
-        )
+        response = connection.read_response(disconnect_on_error=False, push_request=True, timeout=IDLE_POLL_S)
     except RedisTimeoutError:
         return None
-    except RedisConnectionError:  # it finds that, too, connects again, and subscribes to everything
-        return pubsub.parse_response(block=False, timeout=IDLE_POLL_S)  # type: ignore[no-any-return, no-untyped-call]
-    return response
+    except RedisConnectionError:  # `parse_response` finds that, too, connects again, and subscribes to everything
+        response = pubsub.parse_response(block=False, timeout=IDLE_POLL_S)  # type: ignore[no-untyped-call]
+    return cast("Sequence[str] | None", response)
 
 
 def _unlogged(response: Sequence[str]) -> Sequence[str]:
