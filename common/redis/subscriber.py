@@ -105,7 +105,7 @@ class Subscriber:
         self.outage = outage or Outage(log)
         self._wake_channel = keys.wake_channel(uuid.uuid4().hex)
         self._lock = threading.Lock()
-        self._listeners: dict[str, set[Listener]] = {}
+        self._listeners: dict[str, tuple[Listener, ...]] = {}  # tuples, so that a message is passed on without the lock
         self._confirmed: set[str] = set()
         self._touched: set[str] = set()  # channels that got their first listener or lost their last
         self._stopping = threading.Event()
@@ -129,7 +129,7 @@ class Subscriber:
         """
         listener = Listener(self, channel)
         with self._lock:
-            self._listeners.setdefault(channel, set()).add(listener)
+            self._listeners[channel] = (*self._listeners.get(channel, ()), listener)
             if channel in self._confirmed:
                 listener.confirmed.set()
             else:
@@ -142,9 +142,10 @@ class Subscriber:
     def forget(self, listener: Listener) -> None:
         """Remove a listener; unsubscribe from the channel if it was the last."""
         with self._lock:
-            listeners = self._listeners.get(listener.channel, set())
-            listeners.discard(listener)
-            if not listeners:
+            left = tuple(one for one in self._listeners.get(listener.channel, ()) if one is not listener)
+            if left:
+                self._listeners[listener.channel] = left
+            else:
                 self._listeners.pop(listener.channel, None)
                 self._touched.add(listener.channel)
 
@@ -208,9 +209,7 @@ class Subscriber:
         """Pass a response on. Messages do not go through redis-py's bookkeeping, which is for subscriptions."""
         if response[0] == "message":
             _, channel, data = response
-            with self._lock:
-                listeners = tuple(self._listeners.get(channel, ()))
-            for listener in listeners:
+            for listener in self._listeners.get(channel, ()):
                 listener.put(data)
             return
         message = pubsub.handle_message(response)  # type: ignore[no-untyped-call]
@@ -219,7 +218,7 @@ class Subscriber:
 
     def _confirm_all(self, channel: str) -> None:
         with self._lock:
-            listeners = tuple(self._listeners.get(channel, ()))
+            listeners = self._listeners.get(channel, ())
             if listeners:
                 self._confirmed.add(channel)
         for listener in listeners:
