@@ -12,6 +12,7 @@ import pytest
 from redis import Redis
 
 from common.redis.client import connect
+from tests import early_failures
 from tests.cluster_set import ClusterSet, PlainNames, running_redis_cluster
 from tests.fake_redis import fake_redis
 from tests.redis_server import RedisServer, running_server
@@ -32,6 +33,11 @@ def _ignored(_number: int, _frame: object) -> None:
 for number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, _ignored)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Show failures at once."""
+    early_failures.register(config)
 
 
 @pytest.hookimpl(tryfirst=True)
