@@ -319,7 +319,7 @@ def test_a_stop_respects_its_grace_and_streams_continue_after_it(tmp_path: Path,
         took_s = time.monotonic() - begun
         assert "killing it" not in first.said
         frames = stream.frames()
-    assert took_s < drain_s + 2 + 10, "10 s for a busy machine"
+    assert took_s < drain_s + 2 + 60, "60 s for a busy machine"
     assert "device_used" not in frames[-1], "the answer was too long to be finished"
     time.sleep(grace_s + 1)
     with started(data_dir, env=env, is_ready=Started.answers) as second:
