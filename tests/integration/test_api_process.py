@@ -162,17 +162,17 @@ def test_unread_jobs_are_cancelled_unless_they_are_read_again(
     settings = {"redis_url": redis_server.url, "heartbeat_s": 300, "reader_grace_s": 3}
     with running_api(tmp_path, **settings) as api, worker(real_redis, Play.run_until_cancelled):
         left, stayed = stream(api), stream(api)
-        left_url, stayed_url = (f"{api.url}{one.headers['Location']}" for one in (left, stayed))
+        left_id, stayed_id = (one.headers["X-Job-Id"] for one in (left, stayed))
         left.close()
         stayed.close()
-        with requests.get(f"{stayed_url}/stream", stream=True, timeout=TIMEOUT_S):
-            wait_for("the cancellation", lambda: state_of(left_url) == "cancelled", TIMEOUT_S)
-            wait_for("the other to run", lambda: state_of(stayed_url) == "running", TIMEOUT_S)
+        with requests.get(f"{api.url}/slm/jobs/{stayed_id}/stream", stream=True, timeout=TIMEOUT_S):
+            wait_for("the cancellation", lambda: state_of(real_redis, left_id) == "cancelled", TIMEOUT_S)
+            wait_for("the other to run", lambda: state_of(real_redis, stayed_id) == "running", TIMEOUT_S)
         keyed = post_and_hang_up(api, b'{"prompt": "Hi"}', "Idempotency-Key: k")
-        wait_for("the cancellation", lambda: state_of(f"{api.url}/slm/jobs/{keyed}") == "cancelled", TIMEOUT_S)
+        wait_for("the cancellation", lambda: state_of(real_redis, keyed) == "cancelled", TIMEOUT_S)
         going_on = post_and_hang_up(api, b'{"prompt": "Hi", "on_disconnect": "continue"}')
         time.sleep(4)
-        assert state_of(f"{api.url}/slm/jobs/{going_on}") == "running"
+        assert state_of(real_redis, going_on) in ("queued", "running")
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_jobs_that_nobody_can_resume_end_at_once(
     """They end long before the grace, which is for jobs that can be resumed."""
     with worker(real_redis, Play.run_until_cancelled):
         job_id = post_and_hang_up(api, json.dumps(body).encode(), path=path)
-        wait_for("the cancellation", lambda: real_redis.hget(keys.job(job_id), "state") == "cancelled", AT_ONCE_S)
+        wait_for("the cancellation", lambda: state_of(real_redis, job_id) == "cancelled", AT_ONCE_S)
         assert set(states_of_all(api)) == {"cancelled"}
 
 
@@ -199,7 +199,7 @@ def test_waiting_jobs_that_nobody_can_resume_leave_the_queue_at_once(api: ApiPro
         for _ in range(6):
             requests.post(f"{api.url}/slm/generate", json={"prompt": "Hi", "async": True}, timeout=TIMEOUT_S)
         job_id = post_and_hang_up(api, b'{"prompt": "Hi"}')
-        wait_for("the cancellation", lambda: real_redis.hget(keys.job(job_id), "state") == "cancelled", AT_ONCE_S)
+        wait_for("the cancellation", lambda: state_of(real_redis, job_id) == "cancelled", AT_ONCE_S)
 
 
 @pytest.mark.parametrize(
@@ -235,10 +235,9 @@ def states_of_all(api: ApiProcess) -> list[str]:
     return [job["status"] for job in requests.get(f"{api.url}/slm/jobs", timeout=TIMEOUT_S).json()["jobs"]]
 
 
-def state_of(job_url: str) -> str:
-    """Return the job's state; too seldom to count as reading it."""
-    time.sleep(1.5)
-    return str(requests.get(job_url, timeout=TIMEOUT_S).json()["status"])
+def state_of(redis: Redis, job_id: str) -> str | None:
+    """Return the job's state from its record, which does not count as reading the job."""
+    return redis.hget(keys.job(job_id), "state")
 
 
 def post_head(path: str) -> str:
@@ -478,7 +477,7 @@ def test_a_stopping_api_ends_its_open_streams_within_the_grace(api: ApiProcess, 
     with worker(real_redis, Play.run_until_cancelled), stream(api) as response:
         job_url = response.headers["Location"]
         assert api.stop() == 0
-        assert real_redis.hget(keys.job(job_url.rpartition("/")[2]), "state") == "running"
+        assert state_of(real_redis, job_url.rpartition("/")[2]) == "running"
         assert list(events_of(response)) == [], "no last frame, but the proper end of an answer that can be resumed"
 
 
