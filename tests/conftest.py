@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -23,6 +24,9 @@ if not Path("/dev/nvidiactl").exists():
     # Without a GPU, Triton's interpreter runs the kernels. It must be selected before anything imports Triton, which
     # torch and transformers may do at any time.
     os.environ["TRITON_INTERPRET"] = "1"
+
+# jsonschema imports it for 1.5 s, to check IRIs, which no test needs.
+sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
 
 
 def _ignored(_number: int, _frame: object) -> None:

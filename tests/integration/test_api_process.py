@@ -506,6 +506,7 @@ def test_a_stopping_api_refuses_new_work_and_says_how_to_resume(api: ApiProcess,
         for thread in threads:
             thread.start()
         wait_for("the jobs", lambda: len(list(real_redis.scan_iter("slm:job:*:reader"))) == len(asked), TIMEOUT_S)
+        wait_for("them to run", lambda: states_of_all(api) == ["running"] * len(asked), TIMEOUT_S)
         assert session.get(f"{api.url}/healthz", timeout=TIMEOUT_S).ok  # a connection that stays open
         api.process.terminate()
         [late] = wait_for("a refusal", lambda: refusal(session, api), TIMEOUT_S)
