@@ -39,7 +39,7 @@ class Start(Protocol):
     """Starts pytest."""
 
     def __call__(self, arguments: Sequence[str], output: BinaryIO | None = None) -> Child:
-        """Start a run. If it is in the background, `output` is the file that it prints to."""
+        """Start a run. If it is in the background, `output` is the file that it prints to, except for failures."""
         ...
 
 
@@ -117,7 +117,7 @@ def pytest_of(python: Path) -> Iterator[Start]:
 
     def start(arguments: Sequence[str], output: BinaryIO | None = None) -> Child:
         command = [*(LOW_PRIORITY if output else ()), str(python), "-m", "pytest", *arguments]
-        children.append(subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output and subprocess.STDOUT))
+        children.append(subprocess.Popen(command, cwd=ROOT, stdout=output))  # failures go to the standard error
         return children[-1]
 
     def terminate(*_: object) -> None:

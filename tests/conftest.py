@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from redis import Redis
 
 from common.redis.client import connect
+from tests import early_failures
 from tests.cluster_set import ClusterSet, PlainNames, running_redis_cluster
 from tests.fake_redis import fake_redis
 from tests.redis_server import RedisServer, running_server
@@ -23,6 +25,9 @@ if not Path("/dev/nvidiactl").exists():
     # torch and transformers may do at any time.
     os.environ["TRITON_INTERPRET"] = "1"
 
+# jsonschema imports it for 1.5 s, to check IRIs, which no test needs.
+sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
+
 
 def _ignored(_number: int, _frame: object) -> None:
     """Do nothing, as SIG_IGN, but the programs that tests start do not inherit it."""
@@ -32,6 +37,11 @@ def _ignored(_number: int, _frame: object) -> None:
 for number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, _ignored)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Show failures at once."""
+    early_failures.register(config)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -168,7 +168,7 @@ class Gate:
             self._is_open = True
             self._changed.notify_all()
 
-    def wait_until_blocked(self, timeout_s: float = 10.0) -> None:
+    def wait_until_blocked(self, timeout_s: float = 60.0) -> None:
         """Wait until a step waits at the gate, which means that all earlier steps are done."""
         with self._changed:
             assert self._changed.wait_for(lambda: self._num_blocked and not self._permits, timeout_s), "no step arrived"
@@ -178,7 +178,7 @@ class Gate:
         with self._changed:
             self._num_blocked += 1
             self._changed.notify_all()
-            assert self._changed.wait_for(lambda: self._permits or self._is_open, timeout=30), "the gate stayed closed"
+            assert self._changed.wait_for(lambda: self._permits or self._is_open, timeout=60), "the gate stayed closed"
             self._permits -= not self._is_open
             self._num_blocked -= 1
 
@@ -409,7 +409,7 @@ class Outputs:
     def finals(self, sequence_id: str) -> list[SequenceOutput]:
         return [output for output in self.of(sequence_id) if output.finish_reason is not None]
 
-    def wait_for(self, *sequence_ids: str, timeout_s: float = 30.0) -> None:
+    def wait_for(self, *sequence_ids: str, timeout_s: float = 60.0) -> None:
         """Wait until each of the sequences has its final output."""
         with self._changed:
             done = self._changed.wait_for(lambda: self._ended.issuperset(sequence_ids), timeout_s)

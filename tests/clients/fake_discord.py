@@ -15,7 +15,7 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
-from tests.processes import wait_for
+from tests.processes import PATIENCE_S, wait_for
 
 APPLICATION = BOT = "100000000000000001"
 GUILD, CHANNEL, DM = "200000000000000002", "300000000000000003", "300000000000000004"
@@ -133,7 +133,7 @@ class FakeDiscord:
             found = self.present()
             return found[number] if len(found) > number and containing in found[number]["content"] else None
 
-        return wait_for(f"{containing!r} in message {number} of {self.contents()}", look, 30)
+        return wait_for(f"{containing!r} in message {number} of {self.contents()}", look)
 
     def contents(self) -> list[str]:
         return [message["content"] for message in self.present()]
@@ -327,7 +327,7 @@ class FakeDiscord:
         self.url = f"http://{host}:{port}"
 
     def _do(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE_S)
 
 
 def buttons(message: Payload) -> list[Payload]:

@@ -261,7 +261,7 @@ def test_a_button_works_after_a_restart_and_sigterm_ends_the_bot_cleanly(
             discord.say(alice, "Talk")
             message = discord.wait_for_message("on and on")
             first.send_signal(signal.SIGTERM)
-            assert first.wait(30) == 0, (tmp_path / "bot.log").read_text()
+            assert first.wait(60) == 0, (tmp_path / "bot.log").read_text()
         discord.commands.clear()
         with running_bot(discord, url, tmp_path):
             discord.press_stop(alice, message)

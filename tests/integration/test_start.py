@@ -310,16 +310,16 @@ def test_a_killed_start_leaves_no_process_and_the_next_one_works_at_once(tmp_pat
 @pytest.mark.timeout(3 * START_S)
 def test_a_stop_respects_its_grace_and_streams_continue_after_it(tmp_path: Path, models: Path) -> None:
     """Even if the server is away for longer than its readers' grace."""
-    data_dir, drain_s, grace_s = new_data_dir(tmp_path / "data", models), 3, 6
+    data_dir, drain_s, grace_s = new_data_dir(tmp_path / "data", models), 1, 3
     env = {"SLM_DRAIN_S": str(drain_s), "SLM_READER_GRACE_S": str(grace_s)}
     with started(data_dir, env=env) as first:
-        stream = RunningStream(first, max_new_tokens=1900, ignore_eos=True)
+        stream = RunningStream(first, max_new_tokens=900, ignore_eos=True)
         begun = time.monotonic()
         assert first.stop(signal.SIGTERM) == 0
         took_s = time.monotonic() - begun
         assert "killing it" not in first.said
         frames = stream.frames()
-    assert took_s < drain_s + 2 + 10, "10 s for a busy machine"
+    assert took_s < drain_s + 2 + 60, "60 s for a busy machine"
     assert "device_used" not in frames[-1], "the answer was too long to be finished"
     time.sleep(grace_s + 1)
     with started(data_dir, env=env, is_ready=Started.answers) as second:

@@ -88,6 +88,12 @@ def make_runner(
     )
 
 
+def few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a product have one program for all tokens: each program is slow in the interpreter."""
+    if not HAS_CUDA:
+        monkeypatch.setattr("worker.engine.device.fused.decoder.MAX_PROGRAMS", 1)
+
+
 def row(index: int, token_ids: list[int], start: int = 0, *, needs_logits: bool = True) -> Row:
     blocks = tuple(reversed(range(index * SEQUENCE_BLOCKS, (index + 1) * SEQUENCE_BLOCKS)))
     return Row(blocks, tuple(token_ids), start, "base", needs_logits=needs_logits)
@@ -120,8 +126,7 @@ def assert_close(found: Tensor, expected: Tensor, dtype: torch.dtype) -> None:
 def test_logits_match_the_models_in_prefill_and_decode(
     name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not HAS_CUDA:
-        monkeypatch.setattr("worker.engine.device.fused.decoder.MAX_PROGRAMS", 1)  # each of them is slow here
+    few_programs(monkeypatch)
     model = make_model(name, dtype)
     runner = make_runner(model, dtype)
     texts = [text(0, 9 if name in SHORT else 130), text(1, 5)]
@@ -147,6 +152,7 @@ def test_a_long_prompt_is_computed_in_several_steps(dtype: torch.dtype, monkeypa
 
 
 def test_attention_gives_the_same_bits_in_one_program_or_one_for_each_tile(monkeypatch: pytest.MonkeyPatch) -> None:
+    few_programs(monkeypatch)
     dtype = FORMATS[0]
     runner = make_runner(make_model("llama", dtype), dtype, capturer=PlainSteps())
     runner.forward([row(0, text(0, 130), needs_logits=False)])

@@ -14,6 +14,7 @@ from tests.kernels.test_fused import (
     FORMATS,
     HAS_CUDA,
     assert_close,
+    few_programs,
     make_model,
     on_cuda,
     own_logits,
@@ -69,10 +70,9 @@ class RecordedLaunches:
 
 
 @pytest.fixture(autouse=True)
-def few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each of them is slow in the interpreter."""
+def _few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    few_programs(monkeypatch)
     if not HAS_CUDA:
-        monkeypatch.setattr("worker.engine.device.fused.decoder.MAX_PROGRAMS", 1)
         monkeypatch.setattr("worker.engine.device.fused.adapters.RANK_PROGRAMS", 1)
 
 
@@ -120,7 +120,7 @@ def test_rows_of_adapters_and_of_the_base_match_peft_in_prefill_and_decode(
 
 @pytest.mark.parametrize("dtype", FORMATS[:1], ids=str)
 def test_steps_captured_with_one_adapter_serve_others_that_come_later(dtype: torch.dtype, tmp_path: Path) -> None:
-    model_of = partial(make_model, "llama", dtype)
+    model_of = partial(make_model, "llama" if HAS_CUDA else "qwen3", dtype)  # qwen3 has one layer
     saved = [
         save_adapter(model_of, tmp_path / str(seed), seed=seed, target_modules=targets, r=rank)
         for seed, (targets, rank) in enumerate([(["q_proj"], 2), (ALL, 40), (["lm_head", "up_proj"], 16)])

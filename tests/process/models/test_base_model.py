@@ -149,7 +149,7 @@ def test_two_processes_at_once_make_the_model_once(tmp_path: Path, monkeypatch: 
     def slow_convert(source: Path, target: Path, progress: default_model.Progress) -> None:
         made.append(target)
         converting.set()
-        assert may_finish.wait(30)
+        assert may_finish.wait(60)
         convert(source, target, progress)
 
     monkeypatch.setattr(default_model, "_convert", slow_convert)
@@ -160,11 +160,11 @@ def test_two_processes_at_once_make_the_model_once(tmp_path: Path, monkeypatch: 
 
     first, second = threading.Thread(target=ask), threading.Thread(target=ask)
     first.start()
-    assert converting.wait(30)
+    assert converting.wait(60)
     second.start()
     may_finish.set()
-    first.join(30)
-    second.join(30)
+    first.join(60)
+    second.join(60)
     assert found == [tmp_path / "models" / default_model.NAME] * 2
     assert len(made) == 1
 

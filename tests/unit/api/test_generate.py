@@ -148,8 +148,8 @@ def test_an_answer_that_takes_too_long_is_202_and_its_result_is_kept(start_api: 
     answer = api.generate()
     job_id = answer.json["job_id"]
     assert answer.status_code == 202
-    place = {"position": None, "estimated_wait_s": None}
-    assert answer.json == {"success": True, "job_id": job_id, "status": "running"} | place
+    assert answer.json.keys() == {"success", "job_id", "status", "position", "estimated_wait_s"}
+    assert answer.json["status"] in ("queued", "running")  # in time or not, a worker has taken it
     assert answer.headers["Location"] == f"/slm/jobs/{job_id}"
     go_on.set()
     assert api.finish(job_id)["result"]["response"] == "late but here"

@@ -4,7 +4,7 @@ import threading
 
 from deploy.processes.readiness import Readiness
 
-DEADLINE_S = 20
+DEADLINE_S = 60
 
 
 def test_each_part_is_reported_once_and_the_welcome_follows_the_last() -> None:

@@ -35,7 +35,7 @@ PERSON = {
     "required": ["name", "age", "tags"],
     "additionalProperties": False,
 }
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 C = TypeVar("C", bound=TokenConstraint)
 NOTHING = Grammar(GrammarKind.REGEX, r"[^\s\S]")
 

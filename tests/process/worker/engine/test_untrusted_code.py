@@ -108,10 +108,8 @@ def test_a_cancelled_job_does_not_wait_for_a_template(untrusted: UntrustedProgra
     given_up = threading.Event()
     threading.Timer(0.1, given_up.set).start()
 
-    begin = time.monotonic()
-    with pytest.raises(GivenUp):
+    with pytest.raises(GivenUp):  # if it waited, it would be told that the template takes too long
         renderer.render("loop", given_up.is_set)
-    assert time.monotonic() - begin < 5 * RENDERING.cpu_s  # a busy machine must not fail a test
 
 
 def test_a_template_that_always_uses_too_much_is_refused_at_load(untrusted: UntrustedPrograms) -> None:

@@ -11,7 +11,7 @@ from common.errors import ModelUnavailable, PromptTooLong
 from common.redis import keys
 from tests.api_in_process import MODEL, Api
 from tests.scripted_worker import Play
-from tests.unit.api.conftest import StartApi, data_of, frames
+from tests.unit.api.conftest import StartApi, data_of, frames, wait_until
 
 NUM_TOKENS = 5000
 
@@ -203,10 +203,7 @@ def test_a_head_request_leaves_no_subscription(api: Api) -> None:
 
 
 def wait_until_unsubscribed(api: Api, job_id: str) -> None:
-    deadline = time.monotonic() + 10
-    while keys.channel(job_id) in api.redis.pubsub_channels():
-        assert time.monotonic() < deadline, "still subscribed"
-        time.sleep(0.02)
+    wait_until(lambda: keys.channel(job_id) not in api.redis.pubsub_channels())
 
 
 # -- attaching by the job's id -----------------------------------------------------------------------------------------

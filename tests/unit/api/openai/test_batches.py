@@ -59,7 +59,7 @@ def drive_until(api: Api, batch_id: str, is_reached: Callable[[Json], bool], dri
         now = batch(api, batch_id)
         return now if is_reached(now) else None
 
-    return wait_for("the batch", look, 20)
+    return wait_for("the batch", look, 60)
 
 
 def drive_to_the_end(api: Api, batch_id: str) -> Json:
@@ -206,7 +206,7 @@ def test_a_line_waits_if_the_queue_is_full(start_api: StartApi) -> None:
     gate: list[bool] = []
 
     def script(play: Play) -> None:
-        wait_for("the gate", lambda: gate, 20)
+        wait_for("the gate", lambda: gate, 60)
         play.end("ok")
 
     api = start_api(script, max_queue=1)

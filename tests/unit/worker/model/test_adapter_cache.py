@@ -103,7 +103,7 @@ def test_many_jobs_that_ask_at_once_share_one_load(cache: AdapterCache, disk: Di
         found = [pool.submit(use, cache, "small") for _ in range(16)]
         until("the load to begin", lambda: disk.loads)
         disk.gate.set()
-        assert [one.result(10) for one in found] == ["small"] * 16
+        assert [one.result(60) for one in found] == ["small"] * 16
 
     assert disk.loads == ["small"]
 
@@ -147,7 +147,7 @@ def test_a_loaded_adapter_is_not_evicted_before_its_job_takes_it(cache: AdapterC
         found = [pool.submit(use, cache, name) for name in names]
         until("the first load to begin", lambda: disk.loads)
         disk.gate.set()
-        assert [one.result(10) for one in found] == names
+        assert [one.result(60) for one in found] == names
 
     assert sorted(disk.loads) == sorted(names), "each was loaded once"
 
@@ -190,9 +190,9 @@ def test_a_job_that_is_given_up_stops_waiting(cache: AdapterCache, disk: Disk) -
         given_up = pool.submit(use_until_given_up)
         is_given_up.set()
         with pytest.raises(GivenUp):
-            given_up.result(10)
+            given_up.result(60)
         disk.gate.set()
-        assert waiting.result(10) == "small"
+        assert waiting.result(60) == "small"
 
     assert disk.loads == ["small"], "nobody wants the other one any more"
 
@@ -206,9 +206,9 @@ def test_jobs_that_wait_while_the_model_is_unloaded_are_given_up(disk: Disk) -> 
         until("the load to begin", lambda: disk.loads)
         closing = pool.submit(cache.close)
         with pytest.raises(GivenUp):
-            waiting.result(10)
+            waiting.result(60)
         disk.gate.set()
-        closing.result(10)
+        closing.result(60)
 
     assert not disk.in_memory
 
@@ -263,7 +263,7 @@ def test_jobs_come_before_pins(cache: AdapterCache, disk: Disk) -> None:
         waiting = pool.submit(use, cache, "third")
         until("the job to wait", lambda: cache._waiting)
         disk.gate.set()
-        waiting.result(10)
+        waiting.result(60)
     cache.wait_for_pins(never)
 
     assert disk.loads == ["small", "third", "other"]
@@ -329,7 +329,7 @@ def test_an_adapter_that_must_be_fetched_does_not_delay_others(disk: Disk) -> No
         until("the fetch to begin", lambda: fetched)
         assert use(cache, "other") == "other"
         gate.set()
-        assert [one.result(10) for one in waiting] == ["small"] * 3
+        assert [one.result(60) for one in waiting] == ["small"] * 3
     assert fetched == ["small"]
     cache.close()
 
