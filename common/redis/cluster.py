@@ -51,18 +51,18 @@ class SlotOwner(Primary):
     def __init__(self, nodes: Iterable[tuple[str, int]], options: Mapping[str, Any]) -> None:
         super().__init__()
         self._given = list(nodes)
-        self._known_nodes: list[tuple[str, int]] = []  # the one that answered last, and all that it named
+        self._named: list[tuple[str, int]] = []  # the one that answered last, and all that it named
         self._options = options
 
     def _find(self) -> tuple[str, int]:
         failures = []
-        for node in dict.fromkeys([*self._known_nodes, *self._given]):
+        for node in dict.fromkeys([*self._named, *self._given]):
             try:
                 owner, others = self._ask(*node)
             except RedisError as err:
                 failures.append(f"{node[0]}:{node[1]}: {err}")
                 continue
-            self._known_nodes = [node, *others]
+            self._named = [node, *others]
             return owner
         raise RedisConnectionError(f"no node of the cluster has the keys ({'; '.join(failures)})")
 

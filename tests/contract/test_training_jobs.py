@@ -236,8 +236,12 @@ def test_an_owners_runs_are_listed_until_their_records_expire(station: Station) 
     claim = station.claim("a")
     station.store.succeed("a", claim.attempt, {}, [events.finished(claim.next_seq, JobState.SUCCEEDED)])
     station.redis.zadd("slm:jobs:expiry", {"a": 1})
+    station.submit("older")
+    station.redis.zadd(keys.training("me"), {"older": 1})
     station.store.reap()
-    assert station.redis.zrange(keys.training("me"), 0, -1) == []
+    assert station.redis.zrange(keys.training("me"), 0, -1) == ["older"]
+    page = station.store.training_runs("me", after="a", limit=9, is_wanted=lambda _: True)
+    assert [one.id for one in page.items] == ["older"], "a page continues where the expired one was"
 
 
 def test_live_trainers_report_what_they_run(station: Station) -> None:
