@@ -1,7 +1,8 @@
 """A trainer's child process without a model: it counts steps, and remembers them in a file as its checkpoint.
 
 The job's `recipe` says what happens: `steps`, `step_s`, `die_at` and `hang_at` (a step), `fail` (an error's text),
-`publishes` (true), `hold` (phases; the first attempt that comes to one stays there until it is asked to stop).
+`publishes` (true), `hold` (phases; the first attempt that comes to one stays there until it is asked to stop, or
+the file `RELEASED` is there).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from worker.training.child.reporter import Reporter
 from worker.training.task import DATASET, Kind, Task
 
 PROGRAM = ("-m", "tests.fake_training")
+RELEASED = "released"  # a file in the run's folder, which ends the hold
 PHASES = ("validate", "load", "train", "gate", "publish")
 
 
@@ -71,7 +73,7 @@ class Run:
         held = self._run / f"held-{phase}"
         if phase in self._recipe.get("hold", ()) and not held.exists():
             held.touch()
-            while not self._reporter.should_stop():
+            while not (self._reporter.should_stop() or (self._run / RELEASED).exists()):
                 time.sleep(0.01)
 
     def _published(self) -> dict[str, Any]:

@@ -86,8 +86,8 @@ class RedisServer:
 def running_server(folder: Path, login: str = "", options: Sequence[str] = ()) -> Iterator[RedisServer]:
     """Start a server, and kill it at the end."""
     server = RedisServer(folder, login, options)
-    server.start()
     try:
+        server.start()
         yield server
     finally:
         server.kill()

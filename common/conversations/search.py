@@ -10,6 +10,7 @@ from redis import Redis
 
 from common.conversations.conversation import Conversation, Message
 from common.conversations.store import messages_of
+from common.owners.collection import rank_after
 from common.redis import keys
 
 MAX_CONVERSATIONS, MAX_BYTES = 1000, 16 * 2**20  # that one search reads; the client continues after the last one
@@ -45,8 +46,7 @@ def search(redis: Redis, owner: str, text: str, *, after: str | None, limit: int
     """
     wanted, matches, last_id, size = text.casefold(), [], "", 0
     index = keys.conversations(owner)
-    rank = None if after is None else redis.zrevrank(index, after)
-    begin = 0 if rank is None else int(cast(int, rank)) + 1
+    begin = rank_after(redis, index, after)
     names = cast(list[str], redis.zrevrange(index, begin, begin + MAX_CONVERSATIONS))
     for count, (record, messages) in enumerate(_read(redis, names), 1):
         match = _match(record, messages, wanted)

@@ -225,6 +225,7 @@ class JobStore:
         self._pause, self._resume = Script(redis, "pause"), Script(redis, "resume")
         self._amend, self._forget = Script(redis, "amend_result"), Script(redis, "forget")
         self._set_aside, self._withdraw = Script(redis, "set_aside"), Script(redis, "withdraw")
+        self._begin_publishing = Script(redis, "begin_publishing")
         self._note_readers, self._advance = Script(redis, "note_readers"), Script(redis, "advance")
         self._registry = AdapterRegistry(redis)
 
@@ -366,6 +367,8 @@ class JobStore:
 
     def cancel(self, job_id: str) -> JobState:
         """Request the cancellation of a job: a queued job ends now, a running job at its next token.
+
+        Nothing happens to a training run that has begun to publish; neither does it when `pause` is called.
 
         Raises:
             JobNotFound: the job does not exist.
@@ -641,6 +644,18 @@ class JobStore:
         """
         code, due = self._set_aside(job_id, attempt)
         self._leave(job_id, code, due)
+        return bool(code)
+
+    def begin_publishing(self, job_id: str, attempt: int) -> bool:
+        """Let a training run publish, unless it is to be cancelled or paused; return whether it may.
+
+        From then on it is too late for both, also for a later attempt.
+
+        Raises:
+            Fenced: another attempt owns the job.
+        """
+        if (code := self._begin_publishing(job_id, attempt)) == _FENCED:
+            raise Fenced(job_id)
         return bool(code)
 
     def is_to_pause(self, job_id: str) -> bool:

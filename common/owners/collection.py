@@ -9,6 +9,9 @@ from typing import Generic, TypeVar, cast
 
 from redis import Redis
 
+from common.redis import keys
+from common.redis.scripts import Script
+
 T = TypeVar("T")
 Limiter = Callable[[], AbstractContextManager[None]]  # entered while a part of a large item is read
 
@@ -32,13 +35,11 @@ def page_of(
 ) -> Page[T]:
     """Return the items that follow `after` in the index, a sorted set of ids, newest first; drop expired ids from it.
 
-    If `after` is None or not in the index, the page starts with the newest item.
+    `after` may have been deleted within the last hour. If it is None or unknown, the page starts with the newest item.
     """
-    rank = None if after is None else redis.zrevrank(index, after)
-    begin = 0 if rank is None else int(cast(int, rank)) + 1
     found: list[T] = []
     gone: list[str] = []
-    for one in cast(list[str], redis.zrevrange(index, begin, -1)):
+    for one in cast(list[str], redis.zrevrange(index, rank_after(redis, index, after), -1)):
         if (item := find(one)) is None:
             gone.append(one)
         elif not is_wanted(item):
@@ -52,6 +53,19 @@ def page_of(
     return Page(found, has_more=False)
 
 
+def rank_after(redis: Redis, index: str, after: str | None) -> int:
+    """Return the rank, newest first, of the item that follows `after`, as `page_of` needs it."""
+    if after is None:
+        return 0
+    if (rank := cast(int | None, redis.zrevrank(index, after))) is not None:
+        return rank + 1
+    if (place := redis.zscore(keys.deleted(index), after)) is None:
+        return 0
+    beside = cast(list[str], redis.zrangebyscore(index, place, place))
+    later = redis.zcount(index, f"({place}", "+inf")
+    return later + sum(one > after for one in beside)
+
+
 def _drop(redis: Redis, index: str, gone: Sequence[str]) -> None:
     if gone:
-        redis.zrem(index, *gone)
+        Script(redis, "delist")(index, *gone)

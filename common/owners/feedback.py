@@ -174,7 +174,7 @@ class FeedbackStore:
 
     def _num_later(self, wanted: Wanted, deleted: str | None) -> int:
         """Return how much feedback is later than that which was deleted; 0 if there was none."""
-        time_ms = None if deleted is None else self._redis.zscore(keys.DELETED_FEEDBACK, deleted)
+        time_ms = None if deleted is None else self._redis.zscore(keys.deleted(keys.FEEDBACK), deleted)
         if time_ms is None:
             return 0
         later_ms = max(wanted.since_ms or 0, int(time_ms) + 1)

@@ -44,24 +44,25 @@ class SlotOwner(Primary):
     """The server that has our slot, as the other nodes say.
 
     Args:
-        nodes: some nodes of the cluster; those that they name are asked as well.
+        nodes: some nodes of the cluster; those that they name are asked first.
         options: redis-py's arguments for connections to a node.
     """
 
     def __init__(self, nodes: Iterable[tuple[str, int]], options: Mapping[str, Any]) -> None:
         super().__init__()
-        self._nodes = list(nodes)  # the one that answered last comes first
+        self._given = list(nodes)
+        self._named: list[tuple[str, int]] = []  # the one that answered last, and all that it named
         self._options = options
 
     def _find(self) -> tuple[str, int]:
         failures = []
-        for node in self._nodes:
+        for node in dict.fromkeys([*self._named, *self._given]):
             try:
                 owner, others = self._ask(*node)
             except RedisError as err:
                 failures.append(f"{node[0]}:{node[1]}: {err}")
                 continue
-            self._nodes = list(dict.fromkeys([node, *others, *self._nodes]))
+            self._named = [node, *others]
             return owner
         raise RedisConnectionError(f"no node of the cluster has the keys ({'; '.join(failures)})")
 
@@ -79,8 +80,14 @@ class SlotOwner(Primary):
 
 
 def _place(server: Sequence[Any], asked: str) -> tuple[str, int]:
-    """Return the host and port of a server. A node that does not know its own address names none."""
-    host, port = server[:2]
+    """Return the host and port of a server.
+
+    A node that does not know an address names none: it is the host that was `asked`. "?" stands for a host name that
+    was not announced; the details then have the address.
+    """
+    host, port, _, *details = server
+    if host == b"?":
+        host = details[0].get(b"ip") if details and isinstance(details[0], Mapping) else None
     return (host.decode() if host else asked), int(port)
 
 

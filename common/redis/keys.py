@@ -55,9 +55,9 @@ slm:batches:open:<o>    zset    those of one owner, by the time (s) at which the
 slm:batches:driver      string  the API process that drives them
 slm:feedback:job:<id>   hash    feedback on a job, with its prompt and answer (fields: `feedback.Feedback`)
 slm:feedback:by_time    zset    jobs with feedback, by the time (ms) of the feedback
-slm:feedback:deleted    zset    jobs whose feedback was deleted lately, by the same
 slm:feedback:of:<owner> zset    those of one owner
 slm:feedback:bytes:<o>  hash    job -> the size (bytes) of its feedback, for all feedback of the owner; '' -> the sum
+slm:deleted:<listing>   zset    what was deleted lately from a listing (its key without the prefix), by the same
 slm:conversation:<id>   hash    a conversation (fields: `conversation.Conversation`), and `last`, its latest number
 slm:conversation:<id>:tree hash message -> its number, when it was created (ms), the message before it (may be empty)
 slm:conversation:<id>:messages hash message -> what was written (JSON: `conversation.Written`)
@@ -113,7 +113,6 @@ ALIASES = f"{PREFIX}aliases"
 CONTROL_CHANNEL = f"{PREFIX}control"
 COUNTERS = f"{PREFIX}counters"
 FEEDBACK = f"{PREFIX}feedback:by_time"
-DELETED_FEEDBACK = f"{PREFIX}feedback:deleted"
 OPEN_BATCHES = f"{PREFIX}batches:open"
 BATCH_DRIVER = f"{PREFIX}batches:driver"
 
@@ -271,3 +270,8 @@ def conversation_part(conversation_id: str, part: str) -> str:
 def conversations(owner: str) -> str:
     """Return the key of an owner's conversations."""
     return f"{PREFIX}conversations:of:{owner}"
+
+
+def deleted(listing: str) -> str:
+    """Return the key of what was deleted lately from a listing."""
+    return f"{PREFIX}deleted:{listing.removeprefix(PREFIX)}"

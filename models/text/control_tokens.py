@@ -36,6 +36,7 @@ class ControlTokens:
     def __init__(self, names: Iterable[str]) -> None:
         # A single character, such as a padding token "!", is part of ordinary texts and has no other token.
         self.names = sorted({name for name in names if len(name) > 1}, key=lambda name: (-len(name), name))
+        self._beginnings = {name[0] for name in self.names}
 
     @classmethod
     def of(cls, tokenizer: Any, template: str) -> ControlTokens:
@@ -85,6 +86,8 @@ class ControlTokens:
 
     def _present_in(self, text: str) -> str:
         """Return a pattern of the names in the text, longest first. A vocabulary may have thousands of names."""
+        if not any(char in text for char in self._beginnings):
+            return ""  # as for nearly every text that a person writes
         return "|".join(re.escape(name) for name in self.names if name in text)
 
 

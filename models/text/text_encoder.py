@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import secrets
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Protocol, cast
 
 from tokenizers import Tokenizer
 
@@ -15,6 +16,8 @@ from models.text.chat_template import Message, Tool
 from models.text.control_tokens import ControlTokens, MarkedMessages, Segment
 
 Encode = Callable[[str, bool], list[int]]  # (text, whether to add start and end tokens) -> ids
+
+KEPT_TEXTS, KEPT_CHARS = 64, 2000  # texts between control tokens whose ids are kept, and the characters of one at most
 
 
 class TextEncoder:
@@ -132,6 +135,9 @@ class FastEncoding:
         self.names = list(secret_names)
         self.secret_names = secret_names
         self._tokenizer = tokenizer
+        self._is_separable = _is_separable(tokenizer, secret_names.values())
+        self._control_ids = {name: cast(int, tokenizer.token_to_id(secret)) for name, secret in secret_names.items()}
+        self._kept_ids = lru_cache(KEPT_TEXTS)(lambda text: tuple(self._encode(text, False)))
 
     @classmethod
     def of(cls, tokenizer: Any, names: list[str]) -> FastEncoding:
@@ -156,8 +162,16 @@ class FastEncoding:
 
     def encode(self, segments: list[Segment], encode: Encode | None) -> list[int]:
         """As `TextEncoder.segment_ids`."""
+        if encode is None and self._is_separable:
+            return [token for one in segments for token in self._segment_ids(one)]
         text = "".join(self.secret_names[one.text] if one.is_control else one.text for one in segments)
         return (encode or self._encode)(text, False)
+
+    def _segment_ids(self, segment: Segment) -> Sequence[int]:
+        """Return the ids of a segment. What the template writes comes again and again, so its ids are kept."""
+        if segment.is_control:
+            return (self._control_ids[segment.text],)
+        return self._kept_ids(segment.text) if len(segment.text) <= KEPT_CHARS else self._encode(segment.text, False)
 
     def encode_whole(self, text: str, encode: Encode | None) -> list[int]:
         """As `TextEncoder.text_ids`."""
@@ -165,6 +179,21 @@ class FastEncoding:
 
     def _encode(self, text: str, with_tokens_around: bool) -> list[int]:
         return encode_with(self._tokenizer, text, with_tokens_around=with_tokens_around)
+
+
+def _is_separable(tokenizer: Tokenizer, names: Iterable[str]) -> bool:
+    """Return whether the text between two of these tokens always has the ids that it has alone.
+
+    A token may take spaces beside it or be found only in the normalized text, and some tokenizers treat the first text
+    differently.
+    """
+    added = {one.content: one for one in tokenizer.get_added_tokens_decoder().values()}
+    is_own = all(
+        (one := added.get(name)) and not (one.lstrip or one.rstrip or one.single_word or one.normalized)
+        for name in names
+    )
+    before = tokenizer.pre_tokenizer
+    return is_own and (before is None or b'"first"' not in before.__getstate__())
 
 
 def _renamed(tokenizer: Tokenizer, names: Mapping[str, str]) -> Tokenizer:

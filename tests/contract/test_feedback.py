@@ -50,8 +50,7 @@ def test_it_can_be_deleted(store: FeedbackStore, redis: Redis) -> None:
     store.delete(put(store, A, rating="up"))
     with pytest.raises(NotFound):
         store.find(A)
-    assert list(redis.scan_iter("slm:feedback:*")) == [keys.DELETED_FEEDBACK]
-    assert 0 < redis.ttl(keys.DELETED_FEEDBACK) <= 3600
+    assert list(redis.scan_iter("slm:feedback:*")) == []
 
 
 def test_it_is_filtered_by_owner_tags_and_model(store: FeedbackStore) -> None:

@@ -172,6 +172,33 @@ def test_a_run_that_is_to_be_cancelled_is_not_paused(station: Station) -> None:
     assert station.state("a") is JobState.RUNNING
 
 
+def test_a_run_that_has_begun_to_publish_is_neither_cancelled_nor_paused(station: Station) -> None:
+    station.submit("a")
+    first = station.claim("a")
+    assert station.store.begin_publishing("a", first.attempt)
+    for ask in (station.store.cancel, station.store.pause):
+        assert ask("a") is JobState.RUNNING
+    assert not station.store.is_to_cancel("a")
+    assert not station.store.is_to_pause("a")
+    station.kill_trainer("a")
+    for ask in (station.store.cancel, station.store.pause):
+        assert ask("a") is JobState.QUEUED, "the next attempt gives it its result"
+    with pytest.raises(Fenced):
+        station.store.begin_publishing("a", first.attempt)
+    claim = station.claim("a")
+    assert station.store.begin_publishing("a", claim.attempt)
+    station.store.succeed("a", claim.attempt, {}, [events.finished(claim.next_seq, JobState.SUCCEEDED)])
+    assert station.state("a") is JobState.SUCCEEDED
+
+
+def test_a_run_that_is_to_be_cancelled_or_paused_does_not_begin_to_publish(station: Station) -> None:
+    for name, ask in (("a", station.store.cancel), ("b", station.store.pause)):
+        station.submit(name)
+        attempt = station.claim(name).attempt
+        ask(name)
+        assert not station.store.begin_publishing(name, attempt)
+
+
 def test_an_older_attempt_cannot_pause_a_run(station: Station) -> None:
     station.submit("a")
     claim = station.claim("a")
@@ -236,8 +263,12 @@ def test_an_owners_runs_are_listed_until_their_records_expire(station: Station) 
     claim = station.claim("a")
     station.store.succeed("a", claim.attempt, {}, [events.finished(claim.next_seq, JobState.SUCCEEDED)])
     station.redis.zadd("slm:jobs:expiry", {"a": 1})
+    station.submit("older")
+    station.redis.zadd(keys.training("me"), {"older": 1})
     station.store.reap()
-    assert station.redis.zrange(keys.training("me"), 0, -1) == []
+    assert station.redis.zrange(keys.training("me"), 0, -1) == ["older"]
+    page = station.store.training_runs("me", after="a", limit=9, is_wanted=lambda _: True)
+    assert [one.id for one in page.items] == ["older"], "a page continues where the expired one was"
 
 
 def test_live_trainers_report_what_they_run(station: Station) -> None:

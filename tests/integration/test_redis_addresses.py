@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -16,11 +16,12 @@ import requests
 from common.settings import ROOT, Settings
 from deploy.data_folder import claim_data_dir
 from deploy.redis import own_redis
+from tests.cluster_set import PASSWORD, running_redis_cluster
 from tests.free_port import free_port
 from tests.missing import skip_or_fail
 from tests.processes import Cluster, is_up, running_cluster, wait_for
-from tests.redis_server import running_server
-from tests.tls_proxy import can_make_certificates, make_certificate, tls_proxy
+from tests.redis_server import RedisServer, running_server
+from tests.tls_proxy import Certificate, can_make_certificates, make_certificate, tls_proxy
 
 NOBODY = "redis://127.0.0.1:9/0"
 # The rights in docs/redis.md.
@@ -42,15 +43,38 @@ def password(folder: Path) -> Iterator[str]:
         yield server.url
 
 
-@contextmanager
-def tls(folder: Path) -> Iterator[str]:
+def certificate(folder: Path) -> tuple[Certificate, str]:
+    """A certificate for servers and clients, and the options that name it in a URL."""
     if not can_make_certificates():
         skip_or_fail("there is no openssl")
     made = make_certificate(folder)
     files = {"ssl_ca_certs": made.certificate, "ssl_certfile": made.certificate, "ssl_keyfile": made.key}
+    return made, urlencode(files)
+
+
+@contextmanager
+def tls(folder: Path) -> Iterator[str]:
+    made, options = certificate(folder)
     user = ["--user", "ann", "on", ">secret", *LEAST.split(), "+flushall", "--user", "default", "off"]
     with running_server(folder, "ann:secret", user) as server, tls_proxy(server.port, made) as port:
-        yield f"rediss://ann:secret@127.0.0.1:{port}?{urlencode(files)}"
+        yield f"rediss://ann:secret@127.0.0.1:{port}?{options}"
+
+
+@contextmanager
+def cluster_tls(folder: Path) -> Iterator[str]:
+    """Three masters that announce the ports of TLS proxies; the URL names the two without our keys."""
+    made, options = certificate(folder)
+    with running_redis_cluster(folder) as nodes, ExitStack() as stack:
+        ports = [stack.enter_context(tls_proxy(node.port, made)) for node in nodes.nodes]
+        for node, port in zip(nodes.nodes, ports, strict=True):
+            nodes.ask(node, "CONFIG", "SET", "cluster-announce-port", str(port))
+
+        def announced(node: RedisServer) -> list[int]:
+            return sorted(master[1] for _, _, master in nodes.ask(node, "CLUSTER", "SLOTS"))
+
+        wait_for("the ports to be known", lambda: all(announced(node) == sorted(ports) for node in nodes.nodes))
+        hosts = ",".join(f"127.0.0.1:{port}" for port in ports[1:])
+        yield f"rediss+cluster://:{PASSWORD}@{hosts}?{options}"
 
 
 @contextmanager
@@ -66,7 +90,7 @@ def served(url: str, folder: Path) -> Iterator[str]:
         yield base
 
 
-@pytest.mark.parametrize("kind", [socket, password, tls])
+@pytest.mark.parametrize("kind", [socket, password, tls, cluster_tls])
 def test_a_job_goes_through_the_api_celery_and_a_worker(kind: object, tmp_path: Path) -> None:
     with kind(tmp_path) as url, served(url, tmp_path) as base:  # type: ignore[operator]
         answer = requests.post(f"{base}/slm/generate", json={"prompt": "hello"}, timeout=180)

@@ -21,7 +21,7 @@ from common.jobs.store import JobOptions
 from common.owners.files import FileStore
 from common.training.spec import TrainingSpec
 from common.training.trainers import Trainers
-from tests.fake_training import PHASES
+from tests.fake_training import PHASES, RELEASED
 from tests.processes import Cluster, Process, running_cluster, wait_for
 from tests.redis_server import RedisServer, running_server
 
@@ -71,6 +71,10 @@ class Site:
     def wait_for_phase(self, job_id: str, phase: str) -> None:
         lines = (f"Phase {phase}",)
         wait_for(lines[0], lambda: any(event.data.get("status") in lines for event in self.events(job_id)))
+
+    def release(self, job_id: str) -> None:
+        """Let a held run go on."""
+        (self.folder / job_id / "run" / RELEASED).touch()
 
     def versions(self, name: str) -> list[int]:
         return [one.number for one in self.registry.versions(name)]
@@ -201,6 +205,7 @@ def test_a_run_that_is_cancelled_in_any_phase_leaves_no_version(site: Site) -> N
     job_id = site.submit(name=last, hold=[last], publishes=True)
     site.wait_for_phase(job_id, last)
     site.cluster.store.cancel(job_id)  # too late: what it has published is its result
+    site.release(job_id)
     job = site.wait_for_state(job_id, JobState.SUCCEEDED)
     assert job.result is not None
     assert ([job.result["version"]], site.versions(last)) == ([1], [1])
@@ -232,6 +237,7 @@ def test_a_run_is_paused_in_any_phase_and_resumed(site: Site) -> None:
     job_id = site.submit(name=last, hold=[last], publishes=True)
     site.wait_for_phase(job_id, last)
     site.cluster.store.pause(job_id)
+    site.release(job_id)
     site.wait_for_state(job_id, JobState.SUCCEEDED)
 
 
@@ -245,6 +251,18 @@ def test_a_run_whose_trainer_is_killed_in_every_phase_publishes_one_version(site
     job = site.wait_for_state(job_id, JobState.SUCCEEDED)
     assert (site.steps(job_id), site.versions("support")) == ([1, 2, 3], [1])
     assert job.attempt == 1 + len(PHASES)
+
+
+def test_a_run_whose_trainer_died_after_it_had_published_cannot_be_cancelled(site: Site) -> None:
+    trainer = site.start_trainer("first")
+    job_id = site.submit(hold=["publish"], publishes=True)
+    site.wait_for_phase(job_id, "publish")
+    trainer.kill()
+    site.cluster.store.cancel(job_id)
+    site.start_trainer("second")
+    job = site.wait_for_state(job_id, JobState.SUCCEEDED)
+    assert job.result is not None
+    assert (job.result["version"], site.versions("support")) == (1, [1])
 
 
 def test_a_hanging_child_is_killed_when_its_run_is_paused(redis_server: RedisServer, tmp_path: Path) -> None:

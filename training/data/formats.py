@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, cast
 
 from training.data.chat import messages_of, only_answer, prompt_of
@@ -116,7 +116,12 @@ BY_NAME = {one.name: one for one in FORMATS}
 
 def complete_format(fields: Fields) -> Format | None:
     """Return the format with all of its required fields present; None if there is none or more than one."""
-    complete = [one for one in FORMATS if all(name in fields for name in one.required)]
+    return _complete_format(tuple(fields))
+
+
+@lru_cache(64)  # nearly all examples of a file have the same fields
+def _complete_format(names: tuple[str, ...]) -> Format | None:
+    complete = [one for one in FORMATS if all(name in names for name in one.required)]
     return complete[0] if len(complete) == 1 else None
 
 

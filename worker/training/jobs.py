@@ -115,15 +115,14 @@ class TrainingJobs:
     def _follow(self, job: ActiveJob, child: ChildProcess) -> Message | None:
         """Publish the child's messages; return its last one. None: it died, or was killed."""
         asked_at: float | None = None
-        is_publishing = False  # then it is too late to cancel or pause: the job gets its result
         for message in child.messages(POLL_S):
             if message is not None and message.kind.is_last:
                 return message
             if message is not None and message.kind is Kind.PUBLISHING:
-                is_publishing = self._let_publish(job, child)
+                self._let_publish(job, child)
             elif message is not None and job.outcome is not Outcome.FENCED:
                 self._publish(job, message)
-            if _is_useless(job) and not (is_publishing and job.outcome is None):
+            if _is_useless(job):
                 return None
             if asked_at is None and self._is_to_stop(job):
                 child.stop()
@@ -132,17 +131,17 @@ class TrainingJobs:
                 return None
         return None
 
-    def _let_publish(self, job: ActiveJob, child: ChildProcess) -> bool:
+    def _let_publish(self, job: ActiveJob, child: ChildProcess) -> None:
         """Let the child publish, unless the job is to end or to pause, or is another attempt's. Raises `Fenced`."""
-        if self._store.is_to_cancel(job.id):  # its message is still on the way
-            job.cancel()
-        if self._store.is_to_pause(job.id):
-            self._pausing.set()
         if self._is_to_stop(job):
-            return False
-        job.events.announce(PUBLISHING)
-        child.publish()
-        return True
+            return
+        if self._store.begin_publishing(job.id, job.attempt):
+            job.events.announce(PUBLISHING)
+            child.publish()
+        elif self._store.is_to_cancel(job.id):  # its message is still on the way
+            job.cancel()
+        else:
+            self._pausing.set()
 
     def _is_to_stop(self, job: ActiveJob) -> bool:
         return job.is_given_up or self._pausing.is_set()

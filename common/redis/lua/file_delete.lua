@@ -3,7 +3,7 @@
 local id = ARGV[1]
 local owner = redis.call('HGET', file_key(id), 'owner')
 if not owner then return 0 end
-redis.call('ZREM', ROOT .. ':files:' .. owner, id)
+delist(ROOT .. ':files:' .. owner, id)
 redis.call('HSET', file_key(id), 'is_deleted', 1)
 remove_unused(id)
 return 1

@@ -505,6 +505,19 @@ local function expire(id, now, ttl_s)
   if idempotency then redis.call('EXPIRE', key_of(idempotency), ttl_s) end
 end
 
+local PLACES = 10000  -- of deleted items that are kept for each listing
+local PLACES_S = 3600
+
+-- Remove an item from a listing. Its place among the others is kept, for who is reading them page by page.
+local function delist(listing, id)
+  local deleted, place = ROOT .. ':deleted:' .. string.sub(listing, #ROOT + 2), redis.call('ZSCORE', listing, id)
+  if not place then return end
+  redis.call('ZREM', listing, id)
+  redis.call('ZADD', deleted, place, id)
+  redis.call('ZREMRANGEBYRANK', deleted, 0, 0 - PLACES - 1)
+  redis.call('EXPIRE', deleted, PLACES_S)
+end
+
 -- Add a new job to the global and its owner's listings.
 local function list(id, owner, now)
   redis.call('ZADD', ROOT .. ':jobs:index', now, id)
@@ -518,7 +531,7 @@ local function unlist(id)
   local owner = redis.call('HGET', ROOT .. ':jobs:owners', id)
   if owner then
     redis.call('ZREM', ROOT .. ':jobs:index:' .. owner, id)
-    redis.call('ZREM', ROOT .. ':training:' .. owner, id)
+    delist(ROOT .. ':training:' .. owner, id)
     redis.call('HINCRBY', ROOT .. ':owners:bytes', owner, 0 - (redis.call('HGET', ROOT .. ':jobs:bytes', id) or 0))
   end
   redis.call('HDEL', ROOT .. ':jobs:owners', id)
@@ -706,7 +719,7 @@ local function forget_conversation(id)
   if redis.call('HINCRBY', ROOT .. ':conversations:bytes', owner, 0 - (bytes or 0)) <= 0 then
     redis.call('HDEL', ROOT .. ':conversations:bytes', owner)
   end
-  redis.call('ZREM', ROOT .. ':conversations:of:' .. owner, id)
+  delist(ROOT .. ':conversations:of:' .. owner, id)
   redis.call('ZREM', ROOT .. ':conversations:by_time', id)
   redis.call('UNLINK', key, key .. ':tree', key .. ':messages', key .. ':answers')
 end

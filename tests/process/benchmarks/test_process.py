@@ -1,9 +1,13 @@
+import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from benchmarks.rivals.process import Process, ProcessFailed
+from common.settings import ROOT
+from tests.processes import wait_for
 
 MIB = 1024 * 1024
 HOLDS = f"""
@@ -37,3 +41,15 @@ def test_a_program_that_ends_before_it_is_ready_is_reported_with_its_log(tmp_pat
 
     assert "status 3" in str(failure.value)
     assert str(tmp_path / "log") in str(failure.value)
+
+
+def test_a_terminated_benchmark_stops_its_servers() -> None:
+    command = [sys.executable, "-m", "benchmarks.fleet"]
+    with psutil.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as benchmark:
+        servers = wait_for("its server", lambda: benchmark.children(recursive=True))
+        benchmark.terminate()
+        benchmark.wait(60)
+        left = [one for one in servers if one.is_running()]
+        for one in left:
+            one.kill()
+        assert left == []

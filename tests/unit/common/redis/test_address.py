@@ -130,7 +130,7 @@ def test_both_libraries_ask_the_same_nodes_of_a_cluster(url: str) -> None:
     assert [ours.get(name) for name in names] == [theirs.get(name) for name in names]
     assert issubclass(theirs["connection_class"], SSLConnection) == bool(address.tls)
     owners = [found["find_primary"] for found in (ours, theirs)]
-    assert [owner._nodes for owner in owners] == [list(address.cluster)] * 2
+    assert [owner._given for owner in owners] == [list(address.cluster)] * 2
     options = [{name: value for name, value in owner._options.items() if name != "retry"} for owner in owners]
     assert options[0] == options[1]
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from itertools import groupby
+from random import Random
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Tokenizer, models
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from models.errors import UnspellableText
@@ -16,8 +18,8 @@ from models.text.chat_template import render_chat
 from models.text.control_tokens import ControlTokens, Segment
 from models.text.conversation import ConversationEncoder, text_of
 from models.text.prompt_template import INSTRUCTION_TEMPLATE
-from models.text.text_encoder import FastEncoding, TextEncoder
-from tests.small_tokenizers import SPECIAL, TOKENIZERS, byte_level, slow, word_level
+from models.text.text_encoder import KEPT_CHARS, FastEncoding, TextEncoder
+from tests.small_tokenizers import SPECIAL, TOKENIZERS, byte_fallback, byte_level, slow, unigram, word_level
 
 TEMPLATE = "{{ bos_token }}{% for m in messages %}{{ m['content'] }}</s>{% endfor %}"
 PLAIN = st.text(st.sampled_from("hello x.,!?é\n"), min_size=1, max_size=20)
@@ -232,3 +234,62 @@ def test_another_process_can_render() -> None:
 def test_the_names_of_control_tokens_have_the_same_order_in_every_process() -> None:
     equally_long = [f"<{letter}>" for letter in "abcdefgh"]
     assert ControlTokens(["x", *reversed(equally_long), "</s>"]).names == ["</s>", *equally_long]
+
+
+def _first_piece_differs() -> PreTrainedTokenizerFast:
+    tokenizer = unigram()
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    return tokenizer
+
+
+def _with_token(**options: bool) -> PreTrainedTokenizerFast:
+    tokenizer = byte_fallback()
+    tokenizer.add_special_tokens({"additional_special_tokens": [AddedToken("<|x|>", special=True, **options)]})
+    return tokenizer
+
+
+SEPARABLE = {
+    **{name: (make, True) for name, make in TOKENIZERS.items() if name != "slow"},
+    "own-first-piece": (_first_piece_differs, False),
+    "swallows-left": (lambda: _with_token(lstrip=True), False),
+    "swallows-right": (lambda: _with_token(rstrip=True), False),
+    "single-word": (lambda: _with_token(single_word=True), False),
+    "normalized": (lambda: _with_token(normalized=True), False),
+    "usual-token": (lambda: _with_token(normalized=False), True),
+}
+
+
+@pytest.mark.parametrize("name", SEPARABLE)
+def test_a_conversation_that_is_encoded_part_by_part_has_the_same_ids(name: str) -> None:
+    make, is_separable = SEPARABLE[name]
+    tokenizer = make()
+    control = [one for one in tokenizer.all_special_tokens if one != "<unk>"]
+    encoding = FastEncoding.of(tokenizer, control)
+    chance = Random(name)
+    for _ in range(200):
+        texts = ("".join(chance.choices("ab x.\n▁é", k=chance.randint(1, 6))) for _ in range(9))
+        parts = [Segment(text, is_control=False) for text in texts]
+        for place in sorted(chance.choices(range(10), k=6), reverse=True):
+            parts.insert(place, Segment(chance.choice(control), is_control=True))
+        joined = _joined(parts)
+        whole = encoding.encode(joined, encoding._encode)
+        for _ in range(2):  # the second time with kept ids
+            assert encoding.encode(joined, None) == whole
+    assert encoding._is_separable == is_separable
+
+
+def test_the_ids_of_long_texts_are_not_kept() -> None:
+    encoding = FastEncoding.of(byte_level(), ["<s>"])
+    for text in ("a" * KEPT_CHARS, "b" * (KEPT_CHARS + 1)):
+        assert len(encoding.encode([Segment(text, is_control=False)], None)) == len(text)
+    assert encoding._kept_ids.cache_info().currsize == 1
+
+
+def _joined(parts: list[Segment]) -> list[Segment]:
+    """The parts as a template's text is split: no two texts follow each other."""
+    runs = groupby(parts, key=lambda one: one.is_control)
+    return [
+        one
+        for is_control, run in runs
+        for one in (run if is_control else [Segment("".join(part.text for part in run), is_control=False)])
+    ]
