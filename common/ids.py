@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 UUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-FILE_ID = f"file-{UUID}(-output|-errors)?"
+FILE_ID = f"file-{UUID}(-output|-errors|-results)?"
 BATCH_ID = f"batch_{UUID}"
 SHA256 = "[0-9a-f]{64}"
 RESPONSE_ID = f"resp_{UUID}"

@@ -161,6 +161,11 @@ class Settings(BaseSettings):
         le=104_857_600,
         description="Maximum length of a prompt in characters. The model's context also applies.",
     )
+    reasoning_parser: Literal["auto", "none", "think", "mistral"] = Field(
+        "auto",
+        description="How reasoning before an answer is found: think (<think>), mistral ([THINK]), auto: by the chat "
+        "template; or none.",
+    )
     max_logprobs: int = Field(
         20,
         ge=-1,

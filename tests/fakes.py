@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.jobs.prompts import Conversation, Prompt, RawText, TokenIds
+from common.jobs.reasoning import FORMS, Reasoning
 from common.jobs.sampling import Grammar
 from common.jobs.tools import HERMES
 from worker.engine.config import PREFILL_CHUNK
@@ -85,6 +86,10 @@ class FakeRenderer:
 
     def in_form(self, grammar: Grammar) -> Grammar:
         return grammar
+
+    def reasoning(self, prompt: Prompt, _text: str, parser: str) -> Reasoning | None:
+        form = FORMS.get(parser) if isinstance(prompt, Conversation) else None
+        return None if form is None else Reasoning(form, is_open=False)
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
         return [ByteTokenizer().decode([token_id]) for token_id in ids]

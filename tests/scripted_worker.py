@@ -29,10 +29,11 @@ from common.embedding.task import EmbedParams, EmbedResult
 from common.errors import InvalidRequest, PromptTooLong, SLMError
 from common.fleet import Fleet, WorkerReport, WorkerState
 from common.jobs import events, prompts
-from common.jobs.events import Event
+from common.jobs.events import AnswerSyntax, Event
 from common.jobs.job import GenerateParams, GenerateResult, JobKind, JobState, Lane, TokenizeResult, Wanted
 from common.jobs.logprobs import TokenLogprobs
 from common.jobs.prompts import Conversation, Prompt, RawText, TokenIds
+from common.jobs.reasoning import Reasoning
 from common.jobs.store import Claim, JobStore, WakeUp
 from common.owners.files import FileStore
 from common.redis import keys
@@ -68,6 +69,7 @@ class Play:
         self._pieces: list[str] = []
         self._logprobs: list[Any] | None = None
         self.prompt_logprobs: list[TokenLogprobs] | None = None
+        self.reasoning_tokens: int | None = None
 
     @property
     def params(self) -> GenerateParams:
@@ -84,8 +86,14 @@ class Play:
         _, cancelled = self._store.renew([(self.job.id, self._attempt)], lease_s=LEASE_S)
         return bool(cancelled)
 
-    def status(self, line: str, tool_form: str | None = None, prompt_ids: list[int] | None = None) -> None:
-        self._emit([events.status(next(self._seq), line, tool_form, prompt_ids)])
+    def status(
+        self,
+        line: str,
+        tool_form: str | None = None,
+        prompt_ids: list[int] | None = None,
+        reasoning: Reasoning | None = None,
+    ) -> None:
+        self._emit([events.status(next(self._seq), line, AnswerSyntax(tool_form, reasoning), prompt_ids)])
 
     def say(self, *pieces: str) -> None:
         """Emit one token event per piece, all in one write."""
@@ -171,6 +179,7 @@ class Play:
             stop_string=stop_string,
             cached_tokens=cached_tokens,
             prompt_logprobs=None if self.prompt_logprobs is None else [one.to_wire() for one in self.prompt_logprobs],
+            reasoning_tokens=self.reasoning_tokens,
         ).to_dict()
 
     def _rendered(self) -> str:

@@ -123,7 +123,9 @@ class WorkerRuntime:
         observer = Observer(self._metrics, Traces(self._tracer, worker_id))
         self._patient = PatientRedis(redis, self.outage)
         jobs = job_store(settings, self._patient, dispatch)
-        generation = Generation(jobs, EventLog(self._patient, self._subscriber), self._model_manager, observer)
+        generation = Generation(
+            jobs, EventLog(self._patient, self._subscriber), self._model_manager, observer, settings.reasoning_parser
+        )
         model_jobs = ModelJobs(jobs, Fleet(self._patient, settings.lane_base), settings.bases[0].name)
         archives = Archives(uploads, files.api)
         runs = settings.data_dir / "training"
@@ -138,7 +140,7 @@ class WorkerRuntime:
             JobKind.TOKENIZE: TokenJobs(jobs, self._model_manager).run,
             JobKind.CHECK_DATASET: DatasetJobs(jobs, datasets, self._model_manager).run,
         }
-        prepare = Preparation(jobs, self._model_manager).run
+        prepare = Preparation(jobs, self._model_manager, settings.reasoning_parser).run
         self._runner = JobRunner(jobs, self._jobs, run, prepare, worker_id=worker_id, lease_s=settings.lease_s)
 
     # -- start and stop ------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from api.anthropic.content import BlockStream, blocks
 from api.jobs.choices import GeneratedChoice
 from api.jobs.generations import Generations, Update, failure
 from api.jobs.sse import HEARTBEAT, event_comment, position_comment
-from api.jobs.tool_reader import PlainReader, ToolReader
+from api.jobs.tool_reader import PlainReader, answer_reader
 from api.schemas.anthropic.requests import MessagesBody
 from api.schemas.anthropic.responses import (
     AnthropicAnswer,
@@ -35,13 +35,13 @@ NAMES = {"prompt": "messages", "response_format": "output_config"}  # the worker
 
 def reader_of(body: MessagesBody, job_id: str) -> PlainReader:
     """Return a reader of the answer of this job."""
-    return ToolReader(job_id) if body.can_call else PlainReader()
+    return answer_reader(job_id, can_call=body.can_call, shows_reasoning=body.shows_reasoning)
 
 
 def whole(body: MessagesBody, choice: GeneratedChoice) -> AnthropicAnswer:
     """Return the complete message."""
     reader = reader_of(body, choice.job_id)
-    deltas = reader.read_whole(choice.text, choice.tool_form)
+    deltas = reader.read_whole(choice.text, choice.syntax)
     end = _end(choice, has_calls=reader.has_calls)
     return AnthropicAnswer(
         id=f"{ID_PREFIX}{choice.job_id}",

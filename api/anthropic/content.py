@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from api.jobs.tool_reader import Arguments, Call, CallBegin, Content, Delta, calls_in, object_of
+from api.jobs.tool_reader import (
+    Arguments,
+    Call,
+    CallBegin,
+    Content,
+    Delta,
+    Thought,
+    calls_in,
+    content_of,
+    object_of,
+    reasoning_of,
+)
 from api.schemas.anthropic.responses import (
     AnthropicBlock,
     AnthropicText,
+    AnthropicThinking,
     AnthropicToolUse,
     BlockDelta,
     BlockStart,
@@ -15,14 +27,16 @@ from api.schemas.anthropic.responses import (
     InputDelta,
     StreamEvent,
     TextDelta,
+    ThinkingDelta,
 )
 
 
 def blocks(deltas: Sequence[Delta]) -> list[AnthropicBlock]:
-    """Return the blocks of a complete answer: its text, if any or if there is nothing else, and its calls."""
-    text = "".join(one.text for one in deltas if isinstance(one, Content))
+    """Return the blocks of a complete answer: its reasoning, text and calls; if it has nothing, an empty text."""
+    text, reasoning = content_of(deltas), reasoning_of(deltas)
+    before: list[AnthropicBlock] = [] if reasoning is None else [_thinking(reasoning)]
     calls: list[AnthropicBlock] = [_call(one) for one in calls_in(deltas)]
-    return [_text(text), *calls] if text or not calls else calls
+    return [*before, *([_text(text)] if text or not (before or calls) else []), *calls]
 
 
 class BlockStream:
@@ -30,12 +44,17 @@ class BlockStream:
 
     def __init__(self) -> None:
         self._num_blocks = 0
+        self._is_in_text = False
 
     def add(self, delta: Delta) -> list[StreamEvent]:
         """Return the events for the next part of the answer."""
         match delta:
+            case Thought(text):
+                begin = [] if self._num_blocks else self._open(_thinking(""))
+                return [*begin, self._piece(ThinkingDelta(type="thinking_delta", thinking=text))]
             case Content(text):
-                begin = [] if self._num_blocks else self._open(_text(""))
+                begin = [] if self._is_in_text else self._open(_text(""))
+                self._is_in_text = True
                 return [*begin, self._piece(TextDelta(type="text_delta", text=text))] if text else begin
             case CallBegin(_, call_id, name):
                 return self._open(AnthropicToolUse(type="tool_use", id=call_id, name=name, input={}))
@@ -52,7 +71,7 @@ class BlockStream:
         self._num_blocks += 1
         return [*before, BlockStart(type="content_block_start", index=self._index, content_block=block)]
 
-    def _piece(self, delta: TextDelta | InputDelta) -> StreamEvent:
+    def _piece(self, delta: ThinkingDelta | TextDelta | InputDelta) -> StreamEvent:
         return BlockDelta(type="content_block_delta", index=self._index, delta=delta)
 
     def _end(self) -> StreamEvent:
@@ -61,6 +80,10 @@ class BlockStream:
     @property
     def _index(self) -> int:
         return self._num_blocks - 1
+
+
+def _thinking(text: str) -> AnthropicThinking:
+    return AnthropicThinking(type="thinking", thinking=text, signature="")
 
 
 def _text(text: str) -> AnthropicText:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from api.schemas.openai.chat import ChatUsage, FinishReason, PromptDetails
+from api.schemas.openai.chat import ChatUsage, CompletionDetails, FinishReason, PromptDetails
 from common.errors import Cancelled
 from common.jobs import events
-from common.jobs.events import Event
+from common.jobs.events import AnswerSyntax, Event
 from common.jobs.job import GenerateResult, JobRecord, JobState
 
 
@@ -17,7 +17,7 @@ from common.jobs.job import GenerateResult, JobRecord, JobState
 class GeneratedChoice:
     """One successful generation. `text` is the exact answer, and `prompt_text` the prompt as the model saw it.
 
-    `tool_form` is the name of the `ToolForm` of its calls; None if it cannot have any.
+    `syntax` says how its parts can be told apart.
     """
 
     job_id: str
@@ -29,10 +29,11 @@ class GeneratedChoice:
     cached_tokens: int  # of the prompt
     stop_string: str | None  # which ended the answer
     logprobs: list[Any] | None  # `TokenLogprobs` in wire form, one for each token
-    tool_form: str | None
+    syntax: AnswerSyntax
     token_ids: list[int]
     prompt_logprobs: list[Any] | None = None  # in the same form; the first one's value means nothing
     prompt_token_ids: list[int] | None = None
+    reasoning_tokens: int | None = None  # of the answer; None if its reasoning is not split off
 
     @classmethod
     def of(cls, record: JobRecord, log: Sequence[Event]) -> GeneratedChoice:
@@ -58,10 +59,11 @@ class GeneratedChoice:
             cached_tokens=result.cached_tokens,
             stop_string=result.stop_string,
             logprobs=result.logprobs,
-            tool_form=events.tool_form(log),
+            syntax=events.answer_syntax(log),
             token_ids=token_ids,
             prompt_logprobs=result.prompt_logprobs,
             prompt_token_ids=events.prompt_ids(log),
+            reasoning_tokens=result.reasoning_tokens,
         )
 
 
@@ -69,9 +71,12 @@ def usage(choices: Sequence[GeneratedChoice], per_prompt: int) -> ChatUsage:
     """Count the tokens of a request. A prompt counts once for its choices, which are adjacent."""
     prompt = sum(choice.prompt_tokens for choice in choices[::per_prompt])
     completion = sum(choice.completion_tokens for choice in choices)
-    return ChatUsage(
+    counted = ChatUsage(
         prompt_tokens=prompt,
         completion_tokens=completion,
         total_tokens=prompt + completion,
         prompt_tokens_details=PromptDetails(cached_tokens=sum(one.cached_tokens for one in choices[::per_prompt])),
     )
+    if reasoning := [one.reasoning_tokens for one in choices if one.reasoning_tokens is not None]:
+        counted["completion_tokens_details"] = CompletionDetails(reasoning_tokens=sum(reasoning))
+    return counted

@@ -1,4 +1,4 @@
-"""Splits an answer, as it arrives, into its text and its calls of tools.
+"""Splits an answer, as it arrives, into reasoning, text and calls of tools.
 
 What has been read so far depends on the text so far alone, not on how it was split into pieces. So every process that
 follows a job, from its beginning, reads the same.
@@ -13,7 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from common.jobs.events import Event, EventType, tool_form
+from common.jobs.events import PLAIN, AnswerSyntax, Event, EventType
+from common.jobs.reasoning import ReasoningSplitter
 from common.jobs.tools import FORMS, HERMES
 
 _HEADER = re.compile(r'\{"name": "([^"\\]*)", "(?:arguments|parameters)": ')
@@ -22,6 +23,13 @@ _HEADER = re.compile(r'\{"name": "([^"\\]*)", "(?:arguments|parameters)": ')
 @dataclass(frozen=True, slots=True)
 class Content:
     """A piece of text."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Thought:
+    """A piece of the reasoning, which comes before everything else."""
 
     text: str
 
@@ -43,7 +51,7 @@ class Arguments:
     text: str
 
 
-Delta = Content | CallBegin | Arguments
+Delta = Thought | Content | CallBegin | Arguments
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +61,16 @@ class Call:
     id: str
     name: str
     arguments: str
+
+
+def content_of(deltas: Sequence[Delta]) -> str:
+    """Return the text of an answer."""
+    return "".join(one.text for one in deltas if isinstance(one, Content))
+
+
+def reasoning_of(deltas: Sequence[Delta]) -> str | None:
+    """Return the reasoning of an answer; None if it has none."""
+    return "".join(one.text for one in deltas if isinstance(one, Thought)) or None
 
 
 def calls_in(deltas: Sequence[Delta]) -> list[Call]:
@@ -73,26 +91,60 @@ def object_of(call: Call) -> dict[str, Any] | None:
     return arguments if isinstance(arguments, dict) else None
 
 
+def answer_reader(job_id: str, *, can_call: bool, shows_reasoning: bool = True) -> PlainReader:
+    """Return a reader of the answer of this job."""
+    return (
+        ToolReader(job_id, shows_reasoning=shows_reasoning)
+        if can_call
+        else PlainReader(shows_reasoning=shows_reasoning)
+    )
+
+
 class PlainReader:
-    """Reads an answer that cannot call tools."""
+    """Reads an answer that cannot call tools.
+
+    `shows_reasoning`: whether the client wants the reasoning, if the answer has any.
+    """
 
     has_calls = False
 
-    def expect(self, tool_form: str) -> None:
-        """Set the form of the calls, which the worker reports before the answer."""
+    def __init__(self, *, shows_reasoning: bool = True) -> None:
+        self._shows_reasoning = shows_reasoning
+        self._splitter: ReasoningSplitter | None = None
+
+    def note(self, event: Event) -> None:
+        """Note how the answer is written, if the event reports that."""
+        if event.type is EventType.STATUS and (syntax := AnswerSyntax.of(event.data)) is not None:
+            self.expect(syntax)
+
+    def expect(self, syntax: AnswerSyntax) -> None:
+        """Set how the answer is written, which the worker reports before it."""
+        self._splitter = None if syntax.reasoning is None else ReasoningSplitter(syntax.reasoning)
 
     def read(self, text: str) -> list[Delta]:
         """Read the next piece of the answer."""
-        return [Content(text)]
+        if self._splitter is None:
+            return self._read_answer(text)
+        return self._split(*self._splitter.feed(text))
 
     def end(self) -> list[Delta]:
         """Return what was held back, after the last piece."""
+        held = [] if self._splitter is None else self._split(*self._splitter.end())
+        return [*held, *self._end_answer()]
+
+    def _split(self, thought: str, answer: str) -> list[Delta]:
+        thoughts: list[Delta] = [Thought(thought)] if thought and self._shows_reasoning else []
+        return [*thoughts, *(self._read_answer(answer) if answer else [])]
+
+    def _read_answer(self, text: str) -> list[Delta]:
+        return [Content(text)]
+
+    def _end_answer(self) -> list[Delta]:
         return []
 
     def take(self, event: Event) -> list[Delta]:
         """Read the next event of the job's log; return what it adds to the answer."""
-        if (form := tool_form([event])) is not None:
-            self.expect(form)
+        self.note(event)
         match event.type:
             case EventType.TOKEN:
                 return self.read(event.data["text"])
@@ -100,10 +152,9 @@ class PlainReader:
                 return self.end()
         return []
 
-    def read_whole(self, text: str, tool_form: str | None) -> list[Delta]:
+    def read_whole(self, text: str, syntax: AnswerSyntax = PLAIN) -> list[Delta]:
         """Read a complete answer."""
-        if tool_form is not None:
-            self.expect(tool_form)
+        self.expect(syntax)
         return [*self.read(text), *self.end()]
 
 
@@ -113,7 +164,8 @@ class ToolReader(PlainReader):
     `job_id` is the generation's, from which the ids of its calls are made.
     """
 
-    def __init__(self, job_id: str) -> None:
+    def __init__(self, job_id: str, *, shows_reasoning: bool = True) -> None:
+        super().__init__(shows_reasoning=shows_reasoning)
         self._job_id = job_id
         self._form = HERMES
         self._unread = ""
@@ -122,18 +174,17 @@ class ToolReader(PlainReader):
         self._is_in_calls = False
         self._object: _ObjectScanner | None = None  # the arguments, if inside a call
 
-    def expect(self, tool_form: str) -> None:
+    def expect(self, syntax: AnswerSyntax) -> None:
         """As `PlainReader.expect`."""
-        self._form = FORMS[tool_form]
+        super().expect(syntax)
+        self._form = HERMES if syntax.tool_form is None else FORMS[syntax.tool_form]
 
-    def read(self, text: str) -> list[Delta]:
-        """As `PlainReader.read`."""
+    def _read_answer(self, text: str) -> list[Delta]:
         self._unread += text
         content = [] if self._is_in_calls else self._content()
         return [*content, *self._calls()] if self._is_in_calls else content
 
-    def end(self) -> list[Delta]:
-        """As `PlainReader.end`."""
+    def _end_answer(self) -> list[Delta]:
         held = "" if self._is_in_calls else self._take(len(self._unread))
         return [Content(held)] if held else []
 

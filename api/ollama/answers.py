@@ -11,7 +11,17 @@ from redis.exceptions import RedisError
 
 from api.jobs.choices import GeneratedChoice
 from api.jobs.generations import Generations, failure
-from api.jobs.tool_reader import Content, Delta, PlainReader, ToolReader, calls_in, object_of
+from api.jobs.tool_reader import (
+    Content,
+    Delta,
+    PlainReader,
+    Thought,
+    answer_reader,
+    calls_in,
+    content_of,
+    object_of,
+    reasoning_of,
+)
 from api.ollama import errors
 from api.schemas.ollama.requests import OllamaBody, OllamaChatBody
 from api.schemas.ollama.responses import OllamaCall, OllamaFunctionCall
@@ -28,9 +38,8 @@ Json = dict[str, Any]
 
 def whole(body: OllamaBody, choice: GeneratedChoice, record: JobRecord) -> Json:
     """Return the complete answer of an ended job."""
-    deltas = _reader(body, choice.job_id).read_whole(choice.text, choice.tool_form)
-    text = "".join(one.text for one in deltas if isinstance(one, Content))
-    return _part(body, text, _calls(deltas)) | _end(record)
+    deltas = _reader(body, choice.job_id).read_whole(choice.text, choice.syntax)
+    return _part(body, content_of(deltas), _calls(deltas), reasoning_of(deltas)) | _end(record)
 
 
 def loaded(body: OllamaBody) -> Json:
@@ -90,8 +99,12 @@ class _LineWriter:
         """Return the lines for an event of the job."""
         deltas = self._reader.take(event)
         self._deltas += deltas
-        lines = [_part(self._body, one.text) for one in deltas if isinstance(one, Content) and one.text]
+        lines = [self._piece(one) for one in deltas if isinstance(one, Thought | Content) and one.text]
         return lines + self._ending() if event.type is EventType.FINISHED else lines
+
+    def _piece(self, delta: Thought | Content) -> Json:
+        is_thought = isinstance(delta, Thought)
+        return _part(self._body, "", (), delta.text) if is_thought else _part(self._body, delta.text)
 
     def _ending(self) -> list[Json]:
         calls = _calls(self._deltas)
@@ -99,7 +112,7 @@ class _LineWriter:
 
 
 def _reader(body: OllamaBody, job_id: str) -> PlainReader:
-    return ToolReader(job_id) if body.can_call else PlainReader()
+    return answer_reader(job_id, can_call=body.can_call, shows_reasoning=body.shows_reasoning)
 
 
 def _calls(deltas: Sequence[Delta]) -> list[OllamaCall]:
@@ -110,10 +123,11 @@ def _calls(deltas: Sequence[Delta]) -> list[OllamaCall]:
     ]
 
 
-def _part(body: OllamaBody, text: str, calls: Sequence[OllamaCall] = ()) -> Json:
+def _part(body: OllamaBody, text: str, calls: Sequence[OllamaCall] = (), thinking: str | None = None) -> Json:
     called = {"tool_calls": list(calls)} if calls else {}
-    said: Json = {"message": {"role": "assistant", "content": text} | called}
-    shown = said if isinstance(body, OllamaChatBody) else {"response": text}
+    thought = {} if thinking is None else {"thinking": thinking}
+    said: Json = {"message": {"role": "assistant", "content": text} | thought | called}
+    shown = said if isinstance(body, OllamaChatBody) else {"response": text} | thought
     return {"model": body.model, "created_at": iso(int(time.time() * 1000)), **shown, "done": False}
 
 

@@ -15,8 +15,11 @@ from api.jobs.tool_reader import (
     Content,
     Delta,
     PlainReader,
-    ToolReader,
+    Thought,
+    answer_reader,
     calls_in,
+    content_of,
+    reasoning_of,
 )
 from api.openai.endpoint import Endpoint, Json, ResponseHeader
 from api.openai.logprobs import ScoredTokens, prompt_logprobs, scored_tokens
@@ -36,15 +39,15 @@ from api.schemas.openai.chat import (
     ChatToolCall,
     FinishReason,
 )
+from api.schemas.reasoning import ChatReasoning
 from api.schemas.strict import FIRST_ERROR
-from api.schemas.template_variables import TemplateVariables
 from api.schemas.tool_use import ToolUse, tool_use
 from api.schemas.tools import ToolFields
 from common.errors import InvalidRequest
 from common.jobs.job import GenerateParams
 
 
-class ChatBody(SamplingBody, ToolFields, ChatEnding, TemplateVariables):
+class ChatBody(ChatReasoning, SamplingBody, ToolFields, ChatEnding):
     """The body of a chat completion. Without a limit the answer may fill the context."""
 
     messages: Annotated[
@@ -137,7 +140,7 @@ class Chat(Endpoint[ChatBody]):
         use, seed = body.tool_use, body.drawn_seed()
         if use.can_call and body.allowed_token_ids is not None:
             raise InvalidRequest("allowed_token_ids cannot be used together with tools", param="allowed_token_ids")
-        prompt = conversation(body.messages, body.ending, use.shown, body.chat_template_kwargs)
+        prompt = conversation(body.messages, body.ending, use.shown, body.variables)
         more: dict[str, Any] = {
             "grammar": use.grammar,
             "logprobs": (body.top_logprobs or 0) if body.logprobs else None,
@@ -149,19 +152,20 @@ class Chat(Endpoint[ChatBody]):
                 body.choice_sampling(seed + index, max_new_tokens=body.max_new_tokens, **more),
                 tells_prompt_ids=body.tells_prompt_ids,
                 cut=body.cut,
+                splits_reasoning=body.splits_reasoning,
             )
             for index in range(body.n)
         ]
 
     def reader(self, body: ChatBody, job_id: str) -> PlainReader:
         """See `Endpoint.reader`."""
-        return ToolReader(job_id) if body.tool_use.can_call else PlainReader()
+        return answer_reader(job_id, can_call=body.tool_use.can_call, shows_reasoning=body.include_reasoning)
 
     def choice(self, body: ChatBody, index: int, choice: GeneratedChoice) -> ChatChoice:
         """See `Endpoint.choice`."""
         reader = self.reader(body, choice.job_id)
         begin = [Content(body.echoed)] if body.echoed else []
-        message = _message(body, [*begin, *reader.read_whole(choice.text, choice.tool_form)])
+        message = _message(body, [*begin, *reader.read_whole(choice.text, choice.syntax)])
         reason = _finish_reason(body, choice.finish_reason, has_calls=reader.has_calls)
         written = ChatChoice(index=index, message=message, logprobs=_logprobs(body, choice), finish_reason=reason)
         return written | {"token_ids": choice.token_ids} if body.return_token_ids else written
@@ -187,9 +191,11 @@ def _logprobs(body: ChatBody, choice: GeneratedChoice) -> ChatLogprobs | None:
 
 
 def _message(body: ChatBody, deltas: Sequence[Delta]) -> ChatMessage:
-    text = "".join(one.text for one in deltas if isinstance(one, Content))
-    calls = calls_in(deltas)
-    message = ChatMessage(role="assistant", content=text if text or not calls else None, refusal=None)
+    text, calls, reasoning = content_of(deltas), calls_in(deltas), reasoning_of(deltas)
+    is_missing = not text and (calls or reasoning is not None)
+    message = ChatMessage(role="assistant", content=None if is_missing else text, refusal=None)
+    if reasoning is not None:
+        message |= {"reasoning": reasoning, "reasoning_content": reasoning}
     if calls and body.functions:
         return message | {"function_call": _function(calls[0])}
     if calls:
@@ -203,6 +209,8 @@ def _function(call: Call) -> ChatFunction:
 
 def _chunk_delta(body: ChatBody, delta: Delta) -> ChatDelta:
     match delta:
+        case Thought(text):
+            return {"reasoning": text, "reasoning_content": text}
         case Content(text):
             return {"content": text}
         case CallBegin(index, call_id, name) if not body.functions:

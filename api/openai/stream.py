@@ -20,7 +20,7 @@ from api.openai.sampling_body import SamplingBody
 from api.openai.text_offsets import TextOffsets
 from common.errors import SLMError
 from common.jobs.event_log import PAUSE
-from common.jobs.events import Event, EventType, prompt_ids, tool_form
+from common.jobs.events import Event, EventType, prompt_ids
 from common.redis.client import explain
 
 DONE = "data: [DONE]\n\n"
@@ -89,7 +89,7 @@ class ChunkStream(Generic[B]):
             case EventType.FINISHED:
                 return self._closing(index, event)
             case _:
-                self._note_form(index, event)
+                self._readers[index].note(event)
                 return event_comment(event) + self._prompt(index, event)
 
     def _prompt(self, index: int, event: Event) -> str:
@@ -101,10 +101,6 @@ class ChunkStream(Generic[B]):
         choice["token_ids"] = []
         chunk = self._endpoint.chunk(self._header, [choice])
         return self._written(self._endpoint.with_prompt_ids(dict(chunk), token_ids))
-
-    def _note_form(self, index: int, event: Event) -> None:
-        if (form := tool_form([event])) is not None:
-            self._readers[index].expect(form)
 
     def _pieces(self, index: int, event: Event) -> list[ChunkChoice]:
         """Return the event's chunks; none if it is empty, because the bytes of a character can span several tokens."""

@@ -22,14 +22,6 @@ class IgnoredMark:
 IGNORED = IgnoredMark()
 
 
-class Reasoning(Strict):
-    """`reasoning`: how much a model thinks before it answers; the models here do not."""
-
-    effort: str | None = None
-    summary: str | None = None
-    generate_summary: str | None = None
-
-
 def _because(reason: str) -> Meaning:
     return Meaning(f"Accepted and ignored: {reason}.")
 
@@ -108,9 +100,9 @@ class IgnoredFields(OtherServersFields):
         None, description="a string"
     )
     reasoning_effort: Annotated[str | None, IGNORED, _because("as `reasoning`")] = Field(None, description="a string")
-    reasoning: Annotated[Reasoning | None, IGNORED, _because("the models here do not reason before they answer")] = (
-        Field(None, description="an object with effort and summary")
-    )
+    reasoning: Annotated[
+        dict[str, Any] | None, IGNORED, _because("without a chat template there is no reasoning before the answer")
+    ] = Field(None, description="an object with effort and summary")
     modalities: Annotated[
         Annotated[list[Literal["text"]], FIRST_ERROR] | None, IGNORED, _because("every answer is text")
     ] = Field(None, min_length=1, max_length=1, description='["text"]')

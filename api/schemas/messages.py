@@ -97,8 +97,8 @@ class MessageFields(SentBack):
     )
     id: Annotated[str | None, IGNORED] = None
     annotations: Annotated[list[Any] | None, IGNORED] = None
-    reasoning_content: Annotated[str | None, IGNORED] = None
-    reasoning: Annotated[str | None, IGNORED] = None  # vLLM's and OpenRouter's name for it
+    reasoning_content: str | None = Field(None, description="the reasoning of an answer, for templates that show it")
+    reasoning: str | None = Field(None, description="vLLM's and OpenRouter's name for `reasoning_content`")
     reasoning_details: Annotated[list[Any] | None, IGNORED] = None
     thinking_blocks: Annotated[list[Any] | None, IGNORED] = None  # LiteLLM's
     provider_specific_fields: Annotated[dict[str, Any] | None, IGNORED] = None  # LiteLLM's
@@ -213,7 +213,13 @@ def conversation(
 
 def prompt_message(message: MessageFields, role: str) -> PromptMessage:
     """Return the message for the prompt."""
-    return {"role": _ROLES.get(role, role), "content": message.content} | _name(message.name)
+    written = {"role": _ROLES.get(role, role), "content": message.content} | _name(message.name)
+    return with_reasoning(written, message.reasoning_content or message.reasoning)
+
+
+def with_reasoning(message: PromptMessage, reasoning: str | None) -> PromptMessage:
+    """Return the message with the reasoning before it, if it is an answer."""
+    return message | {"reasoning_content": reasoning} if reasoning and message["role"] == "assistant" else message
 
 
 def _name(name: str | None) -> dict[str, str]:

@@ -100,7 +100,7 @@ class VllmDetokenizeBody(_TokensBody):
     """Body of `POST /detokenize`."""
 
     tokens: Annotated[Annotated[list[TokenId], FIRST_ERROR], Meaning("Tokens of the model.")] = Field(
-        min_length=1, description=f"a non-empty list of token ids from 0 to {MAX_TOKEN_ID}"
+        description=f"a list of token ids from 0 to {MAX_TOKEN_ID}"
     )
 
     def to_prompt(self) -> Prompt:

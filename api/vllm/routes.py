@@ -76,7 +76,7 @@ def detokenize() -> Response:
     """Return the text of tokens."""
     body = read_body(VllmDetokenizeBody)
     try:
-        text = tokenized(body.to_prompt(), body.model).text
+        text = tokenized(body.to_prompt(), body.model).text if body.tokens else ""
     except SLMError as err:
         raise err.renamed({"prompt": "tokens"}) from err
     is_llamas = "model" not in body.model_fields_set

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from common.jobs.events import AnswerSyntax
 from common.jobs.job import JobState
+from common.jobs.reasoning import Reasoning
 from common.wire import known_fields
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -84,8 +86,7 @@ class Written:
 class Answer:
     """The answer of a job; `state` is None until the job has ended.
 
-    `tool_form` is the name of the `ToolForm` of its calls; None if it cannot have any. `error` is that of the job, as
-    JSON.
+    `tool_form` and `reasoning` are those of its `AnswerSyntax`. `error` is that of the job, as JSON.
     """
 
     job_id: str
@@ -97,6 +98,12 @@ class Answer:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     error: str | None = None
+    reasoning: Json | None = None
+
+    @property
+    def syntax(self) -> AnswerSyntax:
+        """How its parts can be told apart."""
+        return AnswerSyntax(self.tool_form, None if self.reasoning is None else Reasoning.from_dict(self.reasoning))
 
     @classmethod
     def from_json(cls, text: str) -> Answer:

@@ -5,7 +5,8 @@ job's log. On the wire an event is flask-sse's message: `{"data": {...}, "type":
 
     type      data                                                     terminal
     queued    position (1 = next in the queue)                         no
-    status    status (a line for people), tool_form? (of the calls), prompt_ids?    no
+    status    status (a line for people), prompt_ids?, and what         no
+              `AnswerSyntax.to_dict` lists
     token     text (new piece), ids (the tokens it commits), is_last,  no
               logprobs? (`TokenLogprobs` of each, in wire form)
     progress  of a training run or an evaluation: status (a line for   no
@@ -27,6 +28,7 @@ from typing import Any
 from common.errors import SLMError
 from common.jobs.job import JobState
 from common.jobs.logprobs import TokenLogprobs
+from common.jobs.reasoning import Reasoning
 
 
 class EventType(StrEnum):
@@ -65,16 +67,42 @@ class Event:
         return cls(seq=int(wire["id"]), type=_TYPES[wire["type"]], data=wire["data"])
 
 
-def status(seq: int, line: str, tool_form: str | None = None, prompt_ids: Sequence[int] | None = None) -> Event:
+@dataclass(frozen=True, slots=True)
+class AnswerSyntax:
+    """How the answer of a job can be split into its parts.
+
+    Args:
+        tool_form: the name of the `ToolForm` of its calls; None if it cannot have any.
+        reasoning: what it may have before; None if it has none, or the client did not want it to be split off.
+    """
+
+    tool_form: str | None = None
+    reasoning: Reasoning | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields of a status event."""
+        fields = {} if self.tool_form is None else {"tool_form": self.tool_form}
+        return fields | ({} if self.reasoning is None else {"reasoning": self.reasoning.to_dict()})
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> AnswerSyntax | None:
+        """Read it from an event's data; None if that does not have it."""
+        if data.keys().isdisjoint(("tool_form", "reasoning")):
+            return None
+        before = data.get("reasoning")
+        return cls(data.get("tool_form"), None if before is None else Reasoning.from_dict(before))
+
+
+PLAIN = AnswerSyntax()  # the answer is text
+
+
+def status(seq: int, line: str, syntax: AnswerSyntax = PLAIN, prompt_ids: Sequence[int] | None = None) -> Event:
     """Return a status event: a line for people about the progress.
 
-    `tool_form` is the name of the `ToolForm` of the answer that follows, if it may call tools. `prompt_ids` are the
-    prompt's tokens, if the client wants to know them.
+    `syntax` is that of the answer that follows. `prompt_ids` are the prompt's tokens, if the client wants to know them.
     """
-    more = {"tool_form": tool_form, "prompt_ids": None if prompt_ids is None else list(prompt_ids)}
-    return Event(
-        seq, EventType.STATUS, {"status": line} | {name: value for name, value in more.items() if value is not None}
-    )
+    known = {} if prompt_ids is None else {"prompt_ids": list(prompt_ids)}
+    return Event(seq, EventType.STATUS, {"status": line} | syntax.to_dict() | known)
 
 
 def prompt_ids(events: Iterable[Event]) -> list[int] | None:
@@ -82,9 +110,10 @@ def prompt_ids(events: Iterable[Event]) -> list[int] | None:
     return next((event.data["prompt_ids"] for event in events if "prompt_ids" in event.data), None)
 
 
-def tool_form(events: Iterable[Event]) -> str | None:
-    """Return the name of the `ToolForm` of the answer; None if it cannot call tools."""
-    return next((event.data["tool_form"] for event in events if "tool_form" in event.data), None)
+def answer_syntax(events: Iterable[Event]) -> AnswerSyntax:
+    """Return the syntax of the answer that a job's events report."""
+    found = (AnswerSyntax.of(event.data) for event in events if event.type is EventType.STATUS)
+    return next((syntax for syntax in found if syntax is not None), PLAIN)
 
 
 def token(

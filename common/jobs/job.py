@@ -107,7 +107,8 @@ class GenerateParams:
 
     `notes` are for the API only: it needs them to return the answer in the form that the client requested.
     `tells_prompt_ids`: whether an event has the prompt's tokens. `cut`: how much of the prompt is used; None: all.
-    `text_bias`: added to the logits of each token of these texts.
+    `text_bias`: added to the logits of each token of these texts. `splits_reasoning`: whether the client reads the
+    answer without the model's reasoning, so that a grammar applies after it.
     """
 
     prompt: Prompt
@@ -116,6 +117,7 @@ class GenerateParams:
     tells_prompt_ids: bool = False
     cut: Cut | None = None
     text_bias: Mapping[str, float] = field(default_factory=dict)
+    splits_reasoning: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form; `from_dict` reads it back."""
@@ -123,6 +125,7 @@ class GenerateParams:
         wire |= {"tells_prompt_ids": True} if self.tells_prompt_ids else {}
         wire |= {} if self.cut is None else {"cut": asdict(self.cut)}
         wire |= {"text_bias": dict(self.text_bias)} if self.text_bias else {}
+        wire |= {"splits_reasoning": True} if self.splits_reasoning else {}
         return wire | {"notes": dict(self.notes)} if self.notes else wire
 
     @classmethod
@@ -135,6 +138,7 @@ class GenerateParams:
             wire.get("tells_prompt_ids", False),
             Cut(**wire["cut"]) if "cut" in wire else None,
             wire.get("text_bias", {}),
+            wire.get("splits_reasoning", False),
         )
 
 
@@ -144,7 +148,8 @@ class GenerateResult:
 
     `logprobs` are `TokenLogprobs` in wire form, one for each token of the answer; None if they were not requested.
     `prompt_logprobs` are those of the prompt's tokens; the first one's value is 0, and means nothing. `stop_string` is
-    the one that ended the answer; `cached_tokens` of the prompt's tokens did not have to be computed.
+    the one that ended the answer; `cached_tokens` of the prompt's tokens did not have to be computed, and
+    `reasoning_tokens` of the answer's belong to its reasoning (None: it is not split off).
     """
 
     response: str
@@ -158,10 +163,11 @@ class GenerateResult:
     stop_string: str | None = None
     cached_tokens: int = 0
     prompt_logprobs: list[Any] | None = None
+    reasoning_tokens: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form; `from_dict` reads it back. Some fields are included only if they are set."""
-        optional = ("logprobs", "stop_string", "prompt_logprobs")
+        optional = ("logprobs", "stop_string", "prompt_logprobs", "reasoning_tokens")
         unset = [name for name in optional if getattr(self, name) is None]
         return {name: value for name, value in asdict(self).items() if name not in unset}
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-# role, content; perhaps name; of an assistant also tool_calls (in OpenAI's form, the arguments as an object if they are
-# one), of a tool also tool_call_id
+# role, content; maybe name; of an assistant also reasoning_content, and tool_calls (in OpenAI's form, the arguments as
+# an object if they are one); of a tool also tool_call_id
 Message = dict[str, Any]
 
 
@@ -106,7 +106,8 @@ def length(prompt: Prompt) -> int:
     match prompt:
         case Conversation(messages, tools):
             calls = [message["tool_calls"] for message in messages if "tool_calls" in message]
-            return sum(len(message["content"]) for message in messages) + sum(map(_json_length, [*calls, *tools]))
+            texts = sum(len(message["content"]) + len(message.get("reasoning_content", "")) for message in messages)
+            return texts + sum(map(_json_length, [*calls, *tools]))
         case RawText(text, suffix):
             return len(text) + len(suffix)
         case TokenIds(ids):

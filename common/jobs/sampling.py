@@ -7,6 +7,8 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
+from common.jobs.reasoning import Reasoning
+
 MAX_LOGPROBS = 20  # alternatives that can be returned with a token, unless the server's settings allow more
 ALL_TOKENS = -1  # as the number of alternatives: the whole vocabulary
 MAX_GRAMMAR_CHARS = 65_536  # of a grammar's source: bounds the time and memory of its compilation
@@ -27,10 +29,14 @@ class GrammarKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Grammar:
-    """The form that the answer must have; only tokens that can still lead to it are allowed."""
+    """The form that the answer must have; only tokens that can still lead to it are allowed.
+
+    `reasoning` is what the answer may have, or has, before that form. Only the worker knows it.
+    """
 
     kind: GrammarKind
     source: str = ""
+    reasoning: Reasoning | None = None
 
     @property
     def field(self) -> str:
@@ -43,14 +49,16 @@ class Grammar:
         }
         return own.get(self.kind, "response_format")
 
-    def to_dict(self) -> dict[str, str]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the JSON form; `from_dict` reads it back."""
-        return {"kind": self.kind.value, "source": self.source}
+        before = {} if self.reasoning is None else {"reasoning": self.reasoning.to_dict()}
+        return {"kind": self.kind.value, "source": self.source} | before
 
     @classmethod
     def from_dict(cls, wire: Mapping[str, Any]) -> Grammar:
         """Parse the JSON form."""
-        return cls(GrammarKind(wire["kind"]), wire["source"])
+        before = wire.get("reasoning")
+        return cls(GrammarKind(wire["kind"]), wire["source"], None if before is None else Reasoning.from_dict(before))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import pytest
 from slm_client import SLMClient
 from slm_client.errors import NotFound
 
+from common.jobs.reasoning import THINK, Reasoning
 from common.settings import ROOT
 from tests.clients.blocking import BlockingClient
 from tests.clients.conftest import Worker
@@ -78,6 +79,18 @@ def test_a_chat_calls_tools(slm: Any, worker: Worker) -> None:
     [call] = done.tool_calls
     assert (call.name, call.arguments, done.finish_reason) == ("weather", {"city": "Paris"}, "tool_calls")
     assert done.message["tool_calls"][0]["id"] == call.id
+
+
+def test_a_chat_has_the_reasoning_apart(slm: Any, worker: Worker) -> None:
+    def script(play: Play) -> None:
+        play.status("Generating response...", reasoning=Reasoning(THINK, is_open=True))
+        play.end("It is a bird.</think>No.")
+
+    messages = [{"role": "user", "content": "Does it swim?"}]
+    with worker(script):
+        done = slm.chat(messages)
+        slm.chat([*messages, done.message, *messages])
+    assert (done.reasoning, done.text) == ("It is a bird.", "No.")
 
 
 def test_models_are_listed(slm: Any, worker: Worker) -> None:

@@ -9,6 +9,7 @@ from enum import Enum, StrEnum, auto
 
 from common.errors import InternalError, InvalidRequest, SLMError
 from common.jobs.logprobs import TokenLogprobs
+from common.jobs.reasoning import Reasoning
 from common.jobs.sampling import SamplingParams
 from worker.engine.grammar.constraint import TokenConstraint
 from worker.engine.kv_cache.prefix_tree import PrefixNode
@@ -81,6 +82,7 @@ class Sequence:
     emitted_text: str = ""
     constraint: TokenConstraint | None = None  # in its initial state, even if there are committed tokens
     calls: CallMarker | None = None  # where the calls of tools begin, if it may have any
+    reasoning: Reasoning | None = None  # what it may have before its answer
     status: SequenceStatus = field(default=SequenceStatus.WAITING, init=False)
     blocks: list[int] = field(default_factory=list, init=False)  # of the cache, in the order of their tokens
     prefix: PrefixNode | None = field(default=None, init=False)  # the last of its blocks that is in the prefix tree

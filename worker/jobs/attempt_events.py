@@ -8,7 +8,7 @@ from typing import Any
 
 from common.errors import SLMError
 from common.jobs import events
-from common.jobs.events import Event, EventType
+from common.jobs.events import PLAIN, AnswerSyntax, Event, EventType
 from common.jobs.job import JobState
 from common.jobs.store import Claim, Fenced, JobStore
 from worker.engine.sequence import SequenceOutput
@@ -49,14 +49,14 @@ class AttemptEvents:
         for event in earlier:
             self._note(event)
 
-    def announce(self, text: str, tool_form: str | None = None, prompt_ids: list[int] | None = None) -> None:
+    def announce(self, text: str, syntax: AnswerSyntax = PLAIN, prompt_ids: list[int] | None = None) -> None:
         """Publish a status event (`events.status`), unless an attempt has already published the same text.
 
         Raises:
             Fenced: another attempt owns the job.
         """
         if text not in self._statuses:
-            self._emit(self.status(text, tool_form, prompt_ids))
+            self._emit(self.status(text, syntax, prompt_ids))
 
     def progress(self, line: str, facts: Mapping[str, Any]) -> None:
         """Publish the progress of a training run or an evaluation. Raises as `announce`."""
@@ -75,9 +75,9 @@ class AttemptEvents:
         if next_seq < 0:
             raise Fenced(self._job_id)
 
-    def status(self, text: str, tool_form: str | None = None, prompt_ids: list[int] | None = None) -> Event:
+    def status(self, text: str, syntax: AnswerSyntax = PLAIN, prompt_ids: list[int] | None = None) -> Event:
         """Return a status event, with a text for people."""
-        return self._note(events.status(self._take_seq(), text, tool_form, prompt_ids))
+        return self._note(events.status(self._take_seq(), text, syntax, prompt_ids))
 
     def token(self, output: SequenceOutput, *, is_last: bool = False) -> Event:
         """Return the event of new tokens."""

@@ -8,17 +8,20 @@ from dataclasses import dataclass, replace
 
 from common.errors import InvalidRequest, JobTimeout
 from common.jobs.event_log import EventLog
+from common.jobs.events import AnswerSyntax
 from common.jobs.job import GenerateParams, GenerateResult, JobState
 from common.jobs.prompts import RawText
+from common.jobs.reasoning import num_reasoning_tokens
 from common.jobs.sampling import ALL_TOKENS, MAX_LOGPROBS, Grammar, GrammarKind, SamplingParams
 from common.jobs.store import JobStore
 from worker.engine.output.call_marker import CallMarker
+from worker.engine.prompts.reasoning import AUTO
 from worker.engine.sequence import FinishReason, Sequence, SequenceOutput
 from worker.helper.given_up import never
 from worker.jobs.acquire import AcquiredModel, acquire
 from worker.jobs.active import ActiveJob, Outcome
 from worker.jobs.observer import Observer
-from worker.jobs.rendering import rendered
+from worker.jobs.rendering import in_form, reasoning_of, rendered
 from worker.model.manager import ModelManager
 from worker.model.protocols import Renderer
 from worker.observation.metrics import Timeline
@@ -30,13 +33,13 @@ MAX_SCORES = 65_536  # log probabilities of a prompt or an answer, which are kep
 class _Request:
     """A sequence, and the model that computes it.
 
-    `tool_form`: of its calls, if it may have any. `prompt_ids`: to tell the client.
+    `syntax`: of the answer. `prompt_ids`: to tell the client.
     """
 
     acquired: AcquiredModel
     prompt_text: str
     sequence: Sequence
-    tool_form: str | None
+    syntax: AnswerSyntax
     prompt_ids: list[int] | None
 
 
@@ -46,7 +49,15 @@ class Generation:
     A later attempt reads the committed events of earlier ones once, and continues after them.
     """
 
-    def __init__(self, store: JobStore, log: EventLog, model_manager: ModelManager, observer: Observer) -> None:
+    def __init__(
+        self,
+        store: JobStore,
+        log: EventLog,
+        model_manager: ModelManager,
+        observer: Observer,
+        reasoning_parser: str = AUTO,
+    ) -> None:
+        self._reasoning_parser = reasoning_parser
         self._store = store
         self._log = log
         self._model_manager = model_manager
@@ -63,8 +74,8 @@ class Generation:
         with self._observer.attempt(job) as attempt:
             if not job.events.are_first:
                 job.events.resume(self._log.read(job.id))
-            with self._acquired(job) as acquired, _prepared(job, acquired) as request:
-                job.events.announce("Generating response...", request.tool_form, request.prompt_ids)
+            with self._acquired(job) as acquired, _prepared(job, acquired, self._reasoning_parser) as request:
+                job.events.announce("Generating response...", request.syntax, request.prompt_ids)
                 with attempt.in_engine(request.sequence) as timeline:
                     output = _compute(job, request)
                 if output is not None:
@@ -95,7 +106,7 @@ class Generation:
 
 
 @contextmanager
-def _prepared(job: ActiveJob, acquired: AcquiredModel) -> Iterator[_Request]:
+def _prepared(job: ActiveJob, acquired: AcquiredModel, reasoning_parser: str) -> Iterator[_Request]:
     """Render the prompt and compile the grammar, which is kept for the duration of the `with` block.
 
     Raises:
@@ -115,13 +126,13 @@ def _prepared(job: ActiveJob, acquired: AcquiredModel) -> Iterator[_Request]:
     )
     engine.check(sequence)
     _check_num_scores(sequence, engine.vocab_size)
-    grammar = params.sampling.grammar
-    sequence.calls = _call_marker(grammar, adapter.renderer)
-    if grammar is not None:
-        sequence.constraint = adapter.grammars.compile(adapter.renderer.in_form(grammar), lambda: job.is_given_up)
+    sequence.calls = _call_marker(params.sampling.grammar, adapter.renderer)
+    sequence.reasoning = reasoning_of(params, prompt_text, adapter.renderer, reasoning_parser)
+    if (grammar := in_form(params, adapter.renderer, sequence.reasoning)) is not None:
+        sequence.constraint = adapter.grammars.compile(grammar, lambda: job.is_given_up)
     try:
-        tool_form = None if sequence.calls is None else sequence.calls.form.name
-        yield _Request(acquired, prompt_text, sequence, tool_form, prompt_ids if params.tells_prompt_ids else None)
+        syntax = AnswerSyntax(None if sequence.calls is None else sequence.calls.form.name, sequence.reasoning)
+        yield _Request(acquired, prompt_text, sequence, syntax, prompt_ids if params.tells_prompt_ids else None)
     finally:
         if sequence.constraint is not None:
             sequence.constraint.close()
@@ -199,4 +210,11 @@ def _result(job: ActiveJob, request: _Request, output: SequenceOutput, timeline:
         stop_string=output.stop_string,
         cached_tokens=output.num_cached_tokens,
         prompt_logprobs=None if output.prompt_logprobs is None else [one.to_wire() for one in output.prompt_logprobs],
+        reasoning_tokens=_num_reasoning_tokens(job, request),
     )
+
+
+def _num_reasoning_tokens(job: ActiveJob, request: _Request) -> int | None:
+    if (reasoning := request.sequence.reasoning) is None:
+        return None
+    return num_reasoning_tokens(reasoning, request.acquired.adapter.renderer.tokens(job.events.token_ids))

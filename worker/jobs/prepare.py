@@ -8,18 +8,21 @@ from __future__ import annotations
 
 from common.jobs.job import GenerateParams
 from common.jobs.preparation import grammar_key, is_long
+from common.jobs.sampling import Grammar
 from common.jobs.store import JobStore
+from worker.engine.prompts.reasoning import AUTO
 from worker.engine.sequence import Sequence
 from worker.jobs.acquire import AcquiredModel, acquire_text
 from worker.jobs.active import ActiveJob
-from worker.jobs.rendering import rendered
+from worker.jobs.rendering import in_form, reasoning_of, rendered
 from worker.model.manager import ModelManager
 
 
 class Preparation:
     """Prepares one claimed generation. An unloaded model or adapter is loaded for it."""
 
-    def __init__(self, store: JobStore, model_manager: ModelManager) -> None:
+    def __init__(self, store: JobStore, model_manager: ModelManager, reasoning_parser: str = AUTO) -> None:
+        self._reasoning_parser = reasoning_parser
         self._store = store
         self._model_manager = model_manager
 
@@ -35,10 +38,18 @@ class Preparation:
         with acquire_text(self._model_manager, job) as acquired:
             if is_long(job.job.params):
                 _check(job, params, acquired)
-            if params.sampling.grammar is not None:
-                grammar = acquired.adapter.renderer.in_form(params.sampling.grammar)
+            if (grammar := self._grammar(job, params, acquired)) is not None:
                 acquired.adapter.grammars.prepare(grammar, lambda: job.is_given_up)
         self._store.advance(job.job, job.attempt, grammar_key(params.sampling.grammar, job.job.adapter_id))
+
+    def _grammar(self, job: ActiveJob, params: GenerateParams, acquired: AcquiredModel) -> Grammar | None:
+        """Return the grammar that the generation will use. It depends on the prompt if the model may reason first."""
+        if params.sampling.grammar is None:
+            return None
+        renderer, text = acquired.adapter.renderer, ""
+        if params.splits_reasoning:
+            text, _ = rendered(params, renderer, acquired.model.engine, lambda: job.is_given_up)
+        return in_form(params, renderer, reasoning_of(params, text, renderer, self._reasoning_parser))
 
 
 def _check(job: ActiveJob, params: GenerateParams, acquired: AcquiredModel) -> None:

@@ -1,9 +1,13 @@
-"""Renders the prompt of a generation."""
+"""Renders the prompt of a generation, and finds the syntax of its answer."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from common.jobs.job import GenerateParams
 from common.jobs.prompts import TokenIds
+from common.jobs.reasoning import Reasoning
+from common.jobs.sampling import Grammar
 from worker.engine.engine import Engine
 from worker.helper.given_up import IsGivenUp
 from worker.model.protocols import Renderer
@@ -25,3 +29,14 @@ def rendered(
     if len(kept) == len(token_ids):
         return text, token_ids
     return renderer.render(TokenIds(tuple(kept)), is_given_up, engine.check_length)
+
+
+def reasoning_of(params: GenerateParams, prompt_text: str, renderer: Renderer, parser: str) -> Reasoning | None:
+    """Return the reasoning that the answer may have; None if it has none, or it is not split off."""
+    return renderer.reasoning(params.prompt, prompt_text, parser) if params.splits_reasoning else None
+
+
+def in_form(params: GenerateParams, renderer: Renderer, reasoning: Reasoning | None) -> Grammar | None:
+    """Return the grammar of the whole answer, for this model; None if it has none."""
+    grammar = params.sampling.grammar
+    return None if grammar is None else replace(renderer.in_form(grammar), reasoning=reasoning)

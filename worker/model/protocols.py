@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from common.jobs.prompts import Prompt
+from common.jobs.reasoning import Reasoning
 from common.jobs.sampling import Grammar
 from common.jobs.tools import ToolForm
 from worker.engine.engine import Deliver, Engine
@@ -50,6 +51,13 @@ class Renderer(Protocol):
 
     def in_form(self, grammar: Grammar) -> Grammar:
         """Return the grammar with the form of the model's calls, if it is one of tools."""
+        ...
+
+    def reasoning(self, prompt: Prompt, text: str, parser: str) -> Reasoning | None:
+        """Return the reasoning that the answer to a prompt may have; None if it has none.
+
+        `text` is the rendered prompt, and `parser` the setting `SLM_REASONING_PARSER`.
+        """
         ...
 
     def tokens(self, ids: Sequence[int]) -> list[str]:

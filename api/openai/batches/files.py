@@ -11,15 +11,16 @@ from api.current import begin_work, caller, services
 from api.http.request_body import FORM_BYTES, require_form
 from api.openai.answering import own
 from api.openai.batches.dataset_shape import check_shape
+from api.openai.fine_tuning import results
 from api.openai.listing import listing, page_arguments
 from api.schemas.openai.files import DeletedFile, FileList, FileObject, FilePurpose
 from api.schemas.shown import shown
 from common import ids
-from common.errors import BodyTooLarge, InvalidRequest
+from common.errors import BodyTooLarge, InvalidRequest, JobNotFound, NotFound
 from common.owners.files import StoredFile
 
 PURPOSES: dict[str, str] = {"batch": "batch.jsonl", "fine-tune": "dataset.jsonl"}  # and names of files without one
-KNOWN_PURPOSES = (*PURPOSES, "batch_output")
+KNOWN_PURPOSES = (*PURPOSES, "batch_output", results.PURPOSE)
 CONTENT_TYPES = ("application/jsonl", "application/octet-stream")  # some generated clients accept only the second
 
 files = Blueprint("files", __name__, url_prefix="/v1/files")
@@ -60,6 +61,8 @@ def list_files() -> Response:
 @files.get("/<file_id>")
 def show_file(file_id: str) -> Response:
     """Show a file's record."""
+    if (job_id := results.job_of(file_id)) is not None:
+        return jsonify(_object(_result_file(job_id)[0]))
     return jsonify(_object(find_file(file_id)))
 
 
@@ -67,6 +70,8 @@ def show_file(file_id: str) -> Response:
 def read_file(file_id: str) -> Response:
     """Return a file's exact content."""
     owner, limiter = caller().owner, services().read_limiter
+    if (job_id := results.job_of(file_id)) is not None:
+        return Response(_result_file(job_id)[1], mimetype="text/csv")
     content = services().files.content(find_file(file_id).id, lambda: limiter.acquire(owner))
     return Response(content, mimetype=request.accept_mimetypes.best_match(CONTENT_TYPES, CONTENT_TYPES[0]))
 
@@ -74,6 +79,8 @@ def read_file(file_id: str) -> Response:
 @files.delete("/<file_id>")
 def delete_file(file_id: str) -> Response:
     """Delete a file."""
+    if results.job_of(file_id) is not None:
+        raise InvalidRequest("The results of a fine-tuning job cannot be deleted: they expire with it", param="file_id")
     services().files.delete(find_file(file_id))
     return jsonify(DeletedFile(id=file_id, object="file", deleted=True))
 
@@ -93,6 +100,18 @@ def _form_file() -> tuple[str, str, bytes]:
 def find_file(file_id: str) -> StoredFile:
     """Return the caller's file with that id. Raises `NotFound`, also for other owners' files."""
     return own(services().files.find(file_id), "file")
+
+
+def _result_file(job_id: str) -> tuple[StoredFile, str]:
+    """Return the record and the content of the result file of the caller's job. Raises `NotFound` if it has none."""
+    try:
+        record = services().jobs.get(job_id, caller())
+    except JobNotFound as err:
+        raise NotFound(f"There is no file of the job {job_id!r}.", param="file_id") from err
+    if not results.result_file_ids(record):
+        raise NotFound(f"The job {job_id!r} has no results.", param="file_id")
+    content = results.result_content(services().jobs.logged_events(job_id))
+    return results.result_record(record, content, services().settings.train_ttl_s), content
 
 
 def _object(one: StoredFile) -> FileObject:

@@ -8,12 +8,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 from api.conversation_views import status
-from api.jobs.tool_reader import Content, ToolReader, calls_in
-from api.openai.responses.input import InputItem, InputMessage
-from api.openai.responses.tools import FunctionCallItem
+from api.jobs.tool_reader import answer_reader, calls_in, content_of
+from api.openai.responses.input import GivenReasoning, InputItem, InputMessage
+from api.openai.responses.tools import FunctionCallItem, FunctionCallOutput
 from api.schemas.openai.conversations import CallItem, CallOutputItem, Item, MessageItem
 from common import ids
 from common.conversations.conversation import Message, NewMessage, Role, Thread, Written, answer_id
+from common.jobs.events import PLAIN
 
 ITEM_ID = f"(msg|fc|fco)_{ids.UUID}(_[0-9]{{1,3}})?"
 _UUID = re.compile(ids.UUID)
@@ -31,11 +32,12 @@ def message_of(thread: Thread, item_id: str) -> Message | None:
 
 
 def new_messages(given: Sequence[InputItem]) -> list[NewMessage]:
-    """Return the messages to append for items of a request."""
-    return [NewMessage(answer_id(str(uuid.uuid4())), _written(item)) for item in given]
+    """Return the messages to append for items of a request; reasoning is not kept."""
+    kept = [item for item in given if not isinstance(item, GivenReasoning)]
+    return [NewMessage(answer_id(str(uuid.uuid4())), _written(item)) for item in kept]
 
 
-def _written(item: InputItem) -> Written:
+def _written(item: InputMessage | FunctionCallItem | FunctionCallOutput) -> Written:
     if isinstance(item, InputMessage):
         role = "system" if item.role == "developer" else item.role
         return Written(cast(Role, role), item.content, item.name)
@@ -74,13 +76,13 @@ def _items(message: Message) -> Iterator[Item]:
 def parts(message: Message) -> tuple[str, list[tuple[str, str, str]]]:
     """Return the text of a message and its calls of tools: id, name and arguments of each."""
     answer, written = message.answer, message.written
-    if answer is None or written.is_edited or answer.tool_form is None:
+    if answer is None or written.is_edited or answer.syntax == PLAIN:
         text = message.text if answer is None else message.text.strip()
         functions = [(call["id"], call["function"]) for call in written.tool_calls]
         return text, [(call_id, one["name"], one["arguments"]) for call_id, one in functions]
-    deltas = ToolReader(answer.job_id).read_whole(answer.text, answer.tool_form)
-    text = "".join(one.text for one in deltas if isinstance(one, Content))
-    return text.strip(), [(call.id, call.name, call.arguments) for call in calls_in(deltas)]
+    reader = answer_reader(answer.job_id, can_call=answer.tool_form is not None)
+    deltas = reader.read_whole(answer.text, answer.syntax)
+    return content_of(deltas).strip(), [(call.id, call.name, call.arguments) for call in calls_in(deltas)]
 
 
 def _message(message: Message, text: str) -> MessageItem:

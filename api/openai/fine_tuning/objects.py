@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
+from api.openai.fine_tuning.results import result_file_ids
 from api.schemas.openai.fine_tuning import (
     CheckpointMetrics,
     FineTuningCheckpoint,
@@ -50,7 +51,7 @@ def job_object(record: JobRecord, recent: Sequence[Event]) -> FineTuningJob:
         method=_method(result.get("method") or notes["method"] or "supervised", used),
         training_file=notes["file_id"],
         validation_file=notes["validation_file_id"],
-        result_files=[],
+        result_files=result_file_ids(record),
         trained_tokens=result.get("trained_tokens"),
         error=_failure(record),
         seed=notes["seed"],

@@ -20,15 +20,17 @@ from api.schemas.json_object import json_object
 from api.schemas.openai.fine_tuning import FineTuningCheckpoints, FineTuningEvents, FineTuningJob, FineTuningJobs
 from api.schemas.openai.listing import Listed
 from api.schemas.parsing import OPENAI, parse
+from api.schemas.shown import shown
 from api.service import NewJob
 from api.training.submission import TrainingOrder, dataset_file, training_job
 from common import ids
-from common.errors import JobNotFound, NotFound, SLMError
+from common.errors import InvalidRequest, JobNotFound, NotFound, SLMError
 from common.jobs.job import JobKind, JobRecord, JobState
 
 fine_tuning = Blueprint("fine_tuning", __name__, url_prefix="/v1/fine_tuning/jobs")
 set_access(fine_tuning, Access.TRAINER)
 
+_NO_METADATA = "metadata"
 _METADATA = re.compile(r"metadata\[([^\]]{1,64})\]")
 T = TypeVar("T", bound=Listed)
 
@@ -54,12 +56,13 @@ def create_job() -> Response:
 def list_jobs() -> Response:
     """List the caller's fine-tuning jobs, newest first."""
     filters = {name: found[1] for name in request.args if (found := _METADATA.fullmatch(name))}
-    after, limit = page_arguments(ids.FINE_TUNING_ID, *filters)
+    after, limit = page_arguments(ids.FINE_TUNING_ID, _NO_METADATA, *filters)
+    has_none = _wants_no_metadata(request.args.get(_NO_METADATA))
     wanted = {key: request.args[name] for name, key in filters.items()}
 
     def is_wanted(record: JobRecord) -> bool:
         metadata = record.params["notes"]["fine_tuning"].get("metadata", {})
-        return all(metadata.get(key) == value for key, value in wanted.items())
+        return not (has_none and metadata) and all(metadata.get(key) == value for key, value in wanted.items())
 
     start = None if after is None else after.removeprefix(JOB_PREFIX)
     page = services().jobs.training_runs(caller().owner, after=start, limit=limit, is_wanted=is_wanted)
@@ -111,6 +114,13 @@ def list_checkpoints(job_id: str) -> Response:
     record = _find(job_id)
     found = checkpoint_objects(record, services().jobs.logged_events(record.id))
     return _page(FineTuningCheckpoints, found, after, limit)
+
+
+def _wants_no_metadata(text: str | None) -> bool:
+    """Return whether the listing is of jobs without metadata only. Raises `InvalidRequest`."""
+    if text not in (None, "null"):
+        raise InvalidRequest(f"metadata must be null; got {shown(text)}. Or ask for metadata[key]", param="metadata")
+    return text is not None
 
 
 def _find(job_id: str) -> JobRecord:

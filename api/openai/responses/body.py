@@ -27,7 +27,7 @@ from common.jobs.sampling import MAX_LOGPROBS, SamplingParams
 LOGPROBS = "message.output_text.logprobs"
 
 
-class ResponseBody(OpenAISampling, ResponseInput, RequestOptions):
+class ResponseBody(ResponseInput, OpenAISampling, RequestOptions):
     """OpenAI's fields, vLLM's of sampling, and the job options (`RequestOptions`).
 
     Without a limit the answer may fill the context.
@@ -50,7 +50,7 @@ class ResponseBody(OpenAISampling, ResponseInput, RequestOptions):
     )
     include: Annotated[
         Annotated[list[Literal["message.output_text.logprobs", "reasoning.encrypted_content"]], FIRST_ERROR] | None,
-        Meaning("What the answer also has: log probabilities. There are no thoughts, so it never has encrypted ones."),
+        Meaning("What the answer also has: log probabilities. Reasoning is never encrypted."),
     ] = Field(  # type: ignore[assignment]  # one value more than the ignored field has
         None, max_length=2, description=f'a list of "{LOGPROBS}" and "reasoning.encrypted_content"'
     )
@@ -77,7 +77,9 @@ class ResponseBody(OpenAISampling, ResponseInput, RequestOptions):
         """Return the generation; its notes are the request's fields that the response object repeats."""
         use = self.tool_use
         notes = self._notes() | (self.tools_said_back() if use.can_call else {})
-        return GenerateParams(self.prompt(history, use.shown), self._sampling(use), {"response": notes})
+        return GenerateParams(
+            self.prompt(history, use.shown), self._sampling(use), {"response": notes}, splits_reasoning=True
+        )
 
     @property
     def _logprobs(self) -> int | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from api.jobs.tool_reader import Delta, PlainReader, ToolReader
+from api.jobs.tool_reader import Delta, answer_reader
 from api.openai import errors
 from api.openai.logprobs import ScoredTokens, scored_tokens
 from api.openai.responses.output import Output
@@ -26,7 +26,7 @@ from api.schemas.openai.responses import (
     ResponseUsage,
 )
 from common.errors import SLMError
-from common.jobs.events import Event, EventType, tool_form
+from common.jobs.events import Event, EventType
 from common.jobs.job import GenerateResult, JobRecord, JobState
 
 ID_PREFIX = "resp_"
@@ -49,7 +49,7 @@ class ResponseBuilder:
         self._next_number = 0
         self._status: ResponseStatus = "queued" if self._notes["background"] else "in_progress"
         self._output = Output(record.id, self._number)
-        self._reader = ToolReader(record.id) if "tools" in self._notes else PlainReader()
+        self._reader = answer_reader(record.id, can_call="tools" in self._notes)
         self._error: ResponseError | None = None
         self._incomplete: Incomplete | None = None
         self._usage: ResponseUsage | None = None
@@ -67,7 +67,7 @@ class ResponseBuilder:
         written = self._begin()
         match event.type:
             case EventType.STATUS:
-                self._note_form(event)
+                self._reader.note(event)
             case EventType.TOKEN:
                 if wire := event.data.get("logprobs"):
                     self._output.score(ScoredTokens(scored_tokens(wire)).for_chat()["content"])
@@ -114,10 +114,6 @@ class ResponseBuilder:
         self._status = "in_progress"
         return [self._with_response("response.in_progress")]
 
-    def _note_form(self, event: Event) -> None:
-        if (form := tool_form([event])) is not None:
-            self._reader.expect(form)
-
     def _add(self, deltas: list[Delta]) -> list[ResponseStreamEvent]:
         return [written for delta in deltas for written in self._output.add(delta)]
 
@@ -158,6 +154,6 @@ def _usage(result: GenerateResult) -> ResponseUsage:
         input_tokens=result.prompt_tokens,
         input_tokens_details=InputDetails(cached_tokens=result.cached_tokens, cache_write_tokens=0),
         output_tokens=result.completion_tokens,
-        output_tokens_details=OutputDetails(reasoning_tokens=0),
+        output_tokens_details=OutputDetails(reasoning_tokens=result.reasoning_tokens or 0),
         total_tokens=result.prompt_tokens + result.completion_tokens,
     )

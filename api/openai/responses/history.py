@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from api.jobs.choices import GeneratedChoice
-from api.jobs.tool_reader import Content, PlainReader, ToolReader, calls_in
+from api.jobs.tool_reader import answer_reader, calls_in, content_of
 from api.schemas.messages import CalledFunction
 from common.errors import InvalidRequest, NotFound
 from common.jobs import prompts
@@ -44,8 +44,7 @@ def asked(record: JobRecord) -> tuple[Message, ...]:
 
 def _answer(record: JobRecord, log: Sequence[Event]) -> Message:
     choice = GeneratedChoice.of(record, log)
-    reader = ToolReader(record.id) if "tools" in record.params["notes"]["response"] else PlainReader()
-    deltas = reader.read_whole(choice.text, choice.tool_form)
-    text = "".join(one.text for one in deltas if isinstance(one, Content))
+    reader = answer_reader(record.id, can_call="tools" in record.params["notes"]["response"])
+    deltas = reader.read_whole(choice.text, choice.syntax)
     calls = [CalledFunction(name=one.name, arguments=one.arguments).to_prompt(one.id) for one in calls_in(deltas)]
-    return {"role": "assistant", "content": text} | ({"tool_calls": calls} if calls else {})
+    return {"role": "assistant", "content": content_of(deltas)} | ({"tool_calls": calls} if calls else {})

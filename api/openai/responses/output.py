@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from api.jobs.tool_reader import Arguments, CallBegin, Content, Delta
+from api.jobs.tool_reader import Arguments, CallBegin, Content, Delta, Thought
 from api.schemas.openai.chat import ChatToken
 from api.schemas.openai.responses import (
     ArgumentsEvent,
@@ -20,6 +20,8 @@ from api.schemas.openai.responses import (
     OutputText,
     PartEvent,
     PartEventType,
+    ReasoningItem,
+    ReasoningText,
     ResponseStreamEvent,
 )
 
@@ -44,6 +46,27 @@ class _Message:
 
     def _item(self, content: list[OutputText]) -> OutputMessage:
         return OutputMessage(id=self.id, type="message", status=self.status, role="assistant", content=content)
+
+
+@dataclass(slots=True)
+class _Reasoning:
+    """The reasoning before the answer."""
+
+    id: str
+    status: ItemStatus = "in_progress"
+    text: str = ""
+
+    def part(self) -> ReasoningText:
+        return ReasoningText(type="reasoning_text", text=self.text)
+
+    def item(self) -> ReasoningItem:
+        return self._item([self.part()])
+
+    def empty(self) -> ReasoningItem:
+        return self._item([])
+
+    def _item(self, content: list[ReasoningText]) -> ReasoningItem:
+        return ReasoningItem(id=self.id, type="reasoning", status=self.status, summary=[], content=content)
 
 
 @dataclass(slots=True)
@@ -78,7 +101,7 @@ class Output:
     def __init__(self, job_id: str, number: Callable[[], int]) -> None:
         self._job_id = job_id
         self._number = number
-        self._items: list[_Message | _Call] = []
+        self._items: list[_Reasoning | _Message | _Call] = []
         self._scored: list[ChatToken] = []  # the tokens of text that has not arrived
 
     def items(self) -> list[OutputItem]:
@@ -92,6 +115,8 @@ class Output:
     def add(self, delta: Delta) -> list[ResponseStreamEvent]:
         """Add the next part of the answer."""
         match delta:
+            case Thought(text):
+                return self._add_thought(text)
             case Content(text):
                 return self._add_text(text)
             case CallBegin():
@@ -105,15 +130,45 @@ class Output:
             return []
         last = self._items[-1]
         last.status = status
-        return self._end_of_message(last) if isinstance(last, _Message) else self._end_of_call(last)
+        match last:
+            case _Reasoning():
+                return self._end_of_reasoning(last)
+            case _Message():
+                return self._end_of_message(last)
+            case _Call():
+                return self._end_of_call(last)
 
     def fail(self) -> None:
         """Mark the last item as incomplete."""
         if self._items:
             self._items[-1].status = "incomplete"
 
+    def _add_thought(self, text: str) -> list[ResponseStreamEvent]:
+        self._scored.clear()
+        written = [] if self._items else self._open_reasoning()
+        reasoning = self._items[-1]
+        assert isinstance(reasoning, _Reasoning)  # noqa: S101 - it comes first
+        reasoning.text += text
+        return [*written, self._in_part(reasoning, "response.reasoning_text.delta", delta=text)]
+
+    def _open_reasoning(self) -> list[ResponseStreamEvent]:
+        reasoning = _Reasoning(f"rs_{self._job_id}")
+        self._items.append(reasoning)
+        return [
+            self._with_item("response.output_item.added", reasoning.empty()),
+            self._in_part(reasoning, "response.content_part.added", part=reasoning.part()),
+        ]
+
+    def _end_of_reasoning(self, reasoning: _Reasoning) -> list[ResponseStreamEvent]:
+        return [
+            self._in_part(reasoning, "response.reasoning_text.done", text=reasoning.text),
+            self._in_part(reasoning, "response.content_part.done", part=reasoning.part()),
+            self._with_item("response.output_item.done", reasoning.item()),
+        ]
+
     def _add_text(self, text: str) -> list[ResponseStreamEvent]:
-        written = [] if self._items else self._open_message()
+        has_begun = any(not isinstance(one, _Reasoning) for one in self._items)
+        written = [] if has_begun else [*self.close("completed"), *self._open_message()]
         message = self._items[-1]
         if text and isinstance(message, _Message):
             message.text += text
@@ -164,7 +219,7 @@ class Output:
     def _with_item(self, kind: ItemEventType, item: OutputItem) -> ItemEvent:
         return ItemEvent(type=kind, sequence_number=self._number(), output_index=self._index, item=item)
 
-    def _in_part(self, message: _Message, kind: PartEventType, **content: Any) -> PartEvent:
+    def _in_part(self, message: _Message | _Reasoning, kind: PartEventType, **content: Any) -> PartEvent:
         event = PartEvent(
             type=kind,
             sequence_number=self._number(),

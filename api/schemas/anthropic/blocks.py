@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag
 
 from api.schemas.ignored import IGNORED
+from api.schemas.messages import with_reasoning
 from api.schemas.strict import FIRST_ERROR, Strict
 from common.jobs.prompts import Message
 
@@ -56,10 +57,10 @@ class ToolResultBlock(Strict):
 
 
 class ThinkingBlock(Strict):
-    """What another model thought in an earlier answer; not shown to the model."""
+    """The reasoning of an earlier answer, for templates that show it."""
 
     type: Literal["thinking", "redacted_thinking"]
-    thinking: Annotated[str | None, IGNORED] = None
+    thinking: str | None = None
     signature: Annotated[str | None, IGNORED] = None
     data: Annotated[str | None, IGNORED] = None
 
@@ -92,7 +93,9 @@ def said_by_assistant(content: Blocks) -> list[Message]:
         return [{"role": "assistant", "content": content}]
     text = text_of([block for block in content if isinstance(block, TextBlock)])
     calls = [block.to_prompt() for block in content if isinstance(block, ToolUseBlock)]
-    return [{"role": "assistant", "content": text} | ({"tool_calls": calls} if calls else {})]
+    reasoning = "".join(block.thinking or "" for block in content if isinstance(block, ThinkingBlock))
+    said = with_reasoning({"role": "assistant", "content": text}, reasoning)
+    return [said | ({"tool_calls": calls} if calls else {})]
 
 
 def said_by_user(content: Blocks) -> list[Message]:

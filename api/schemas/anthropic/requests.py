@@ -13,6 +13,7 @@ from api.schemas.grammar import SCHEMA_BOUNDS, Schema, schema_grammar
 from api.schemas.ignored import IGNORED
 from api.schemas.meaning import Meaning
 from api.schemas.messages import MAX_MESSAGES
+from api.schemas.reasoning import thinking_variables
 from api.schemas.sampling import MAX_NEW_TOKENS, MAX_SEED
 from api.schemas.strict import FIRST_ERROR, Strict
 from api.schemas.tool_use import ToolUse, tool_use
@@ -62,11 +63,11 @@ class OutputConfig(Strict):
 
 
 class Thinking(Strict):
-    """`thinking`: whether a model thinks before it answers; the models here do not."""
+    """`thinking`: whether the model reasons before it answers, and the answer has its reasoning."""
 
     type: Literal["disabled", "enabled", "adaptive"]
-    budget_tokens: int | None = None
-    display: str | None = None
+    budget_tokens: Annotated[int | None, IGNORED] = None
+    display: Literal["summarized", "omitted"] | None = None
 
 
 class CountTokensBody(AnthropicToolFields):
@@ -80,7 +81,8 @@ class CountTokensBody(AnthropicToolFields):
     )
     system: Content | None = Field(None, description="a string or a non-empty list of text blocks")
     thinking: Annotated[
-        Thinking | None, IGNORED, Meaning("Accepted and ignored: the models here do not think first.")
+        Thinking | None,
+        Meaning("Whether the model reasons first, if its chat template can do so; it is off if missing."),
     ] = Field(None, description="an object with type and budget_tokens")
     cache_control: Annotated[
         dict[str, Any] | None, IGNORED, Meaning("Accepted and ignored: known beginnings are always shared.")
@@ -104,7 +106,17 @@ class CountTokensBody(AnthropicToolFields):
         system = [] if self.system is None else [{"role": "system", "content": text_of(self.system)}]
         said = [written for one in self.messages for written in one.to_prompt()]
         is_begun = self.messages[-1].role == "assistant"
-        return Conversation((*system, *said), use.shown, Ending.CONTINUE if is_begun else Ending.NEW_TURN)
+        ending = Ending.CONTINUE if is_begun else Ending.NEW_TURN
+        return Conversation((*system, *said), use.shown, ending, thinking_variables(is_on=self._thinks))
+
+    @property
+    def _thinks(self) -> bool:
+        return self.thinking is not None and self.thinking.type != "disabled"
+
+    @property
+    def shows_reasoning(self) -> bool:
+        """Whether the answer has the model's reasoning."""
+        return self._thinks and self.thinking is not None and self.thinking.display != "omitted"
 
 
 class MessagesBody(CountTokensBody):
@@ -142,4 +154,4 @@ class MessagesBody(CountTokensBody):
             stop=() if use.must_call else tuple(filter(None, self.stop_sequences)),
             grammar=use.grammar,
         )
-        return GenerateParams(self._prompt(use), sampling, tells_prompt_ids=self.stream)
+        return GenerateParams(self._prompt(use), sampling, tells_prompt_ids=self.stream, splits_reasoning=True)

@@ -41,6 +41,14 @@ class AnthropicText(ResponseModel):
     text: str
 
 
+class AnthropicThinking(ResponseModel):
+    """The reasoning before the answer, if the request asked for it."""
+
+    type: Literal["thinking"]
+    thinking: str
+    signature: Annotated[str, Field(description="empty: reasoning that is sent back is not checked")]
+
+
 class AnthropicToolUse(ResponseModel):
     """A call of a tool."""
 
@@ -52,7 +60,7 @@ class AnthropicToolUse(ResponseModel):
     ]
 
 
-AnthropicBlock = AnthropicText | AnthropicToolUse
+AnthropicBlock = AnthropicThinking | AnthropicText | AnthropicToolUse
 
 
 class AnthropicUsage(ResponseModel):
@@ -98,6 +106,13 @@ class BlockStart(ResponseModel):
     content_block: AnthropicBlock
 
 
+class ThinkingDelta(ResponseModel):
+    """A piece of the reasoning."""
+
+    type: Literal["thinking_delta"]
+    thinking: str
+
+
 class TextDelta(ResponseModel):
     """A piece of text."""
 
@@ -117,7 +132,7 @@ class BlockDelta(ResponseModel):
 
     type: Literal["content_block_delta"]
     index: Count
-    delta: TextDelta | InputDelta
+    delta: ThinkingDelta | TextDelta | InputDelta
 
 
 class BlockStop(ResponseModel):

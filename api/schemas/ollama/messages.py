@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from api.schemas.ignored import IGNORED
-from api.schemas.messages import MessageFields, SentBack, prompt_message
+from api.schemas.messages import MessageFields, SentBack, prompt_message, with_reasoning
 from api.schemas.strict import FIRST_ERROR
 from common.jobs.prompts import Message as PromptMessage
 
@@ -40,7 +40,7 @@ class OllamaMessage(MessageFields):
     tool_calls: Annotated[list[OllamaToolCall], FIRST_ERROR] = Field(default_factory=list)
     tool_name: str | None = Field(None, min_length=1, description="of a result: the name of the called function")
     tool_call_id: str | None = Field(None, min_length=1)
-    thinking: Annotated[str | None, IGNORED] = None
+    thinking: str | None = Field(None, description="the reasoning of an answer, for templates that show it")
 
     @model_validator(mode="after")
     def _fits_its_role(self) -> OllamaMessage:
@@ -60,7 +60,8 @@ def _written(message: OllamaMessage, calls: _Calls) -> PromptMessage:
         named = {} if message.tool_name is None else {"name": message.tool_name}
         return {"role": "tool", "content": message.content, "tool_call_id": calls.id_for(message)} | named
     written = [calls.opened(call) for call in message.tool_calls]
-    return prompt_message(message, message.role) | ({"tool_calls": written} if written else {})
+    said = with_reasoning(prompt_message(message, message.role), message.thinking)
+    return said | ({"tool_calls": written} if written else {})
 
 
 class _Calls:

@@ -13,7 +13,9 @@ from api.schemas.meaning import Meaning
 from api.schemas.messages import MAX_MESSAGES, Message, conversation
 from api.schemas.ollama.messages import Nothing, OllamaMessage, in_prompt_form
 from api.schemas.ollama.options import OllamaOptions
+from api.schemas.reasoning import EFFORT, thinking_variables
 from api.schemas.strict import FIRST_ERROR, Strict
+from api.schemas.template_variables import Word
 from api.schemas.tool_use import ToolUse, tool_use
 from api.schemas.tools import ALL_TOOLS, MAX_TOOLS, ChatTool, FunctionDefinition, check_choice
 from common.embedding.task import MAX_INPUTS, EmbedParams
@@ -56,15 +58,26 @@ class _GenerationBody(_ModelBody):
         str | int | float | None, IGNORED, Meaning("Accepted and ignored: the server decides which models stay loaded.")
     ] = Field(None, description="a duration")
     think: Annotated[
-        Literal[False] | None,
-        IGNORED,
-        Meaning("Accepted and ignored: the models here do not think first."),
-    ] = Field(None, description="false")
+        bool | Word | None,
+        Meaning("Whether the model reasons before it answers, if its chat template can do so, or how much."),
+    ] = Field(None, description=f"true, false, or {EFFORT}")
 
     @property
     def can_call(self) -> bool:
         """Whether the answer may call tools."""
         return False
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """The variables of the chat template."""
+        if isinstance(self.think, str):
+            return thinking_variables(is_on=None, effort=self.think)
+        return thinking_variables(is_on=self.think)
+
+    @property
+    def shows_reasoning(self) -> bool:
+        """Whether the answer has the model's reasoning."""
+        return self.think is not False
 
     @property
     def grammar(self) -> Grammar | None:
@@ -80,7 +93,7 @@ class _GenerationBody(_ModelBody):
 
     def to_params(self) -> GenerateParams:
         """Return the generation."""
-        return GenerateParams(self.to_prompt(), self.options.sampling(self.grammar))
+        return GenerateParams(self.to_prompt(), self.options.sampling(self.grammar), splits_reasoning=True)
 
     @abstractmethod
     def to_prompt(self) -> Prompt:
@@ -136,7 +149,7 @@ class OllamaChatBody(_GenerationBody):
     def to_prompt(self) -> Conversation:
         """Return the conversation; the answer continues a last message of the assistant."""
         ending = Ending.CONTINUE if self.messages[-1].role == "assistant" else Ending.NEW_TURN
-        return Conversation(tuple(in_prompt_form(self.messages)), self._tool_use.shown, ending)
+        return Conversation(tuple(in_prompt_form(self.messages)), self._tool_use.shown, ending, self.variables)
 
     @property
     def is_empty(self) -> bool:
@@ -170,7 +183,7 @@ class OllamaGenerateBody(_GenerationBody):
         if self.raw or self.suffix:
             return RawText(self.prompt, self.suffix)
         system = [Message(role="system", content=self.system)] if self.system else []
-        return conversation([*system, Message(role="user", content=self.prompt)])
+        return conversation([*system, Message(role="user", content=self.prompt)], variables=self.variables)
 
     @property
     def is_empty(self) -> bool:

@@ -131,11 +131,15 @@ class OllamaEmbedding(ResponseModel):
     embedding: Vector
 
 
+Thinking = Annotated[str, Field(description="what the model has written before its answer")]
+
+
 class OllamaSaid(ResponseModel):
     """The assistant's message, or the next piece of it. A call comes whole; one that was cut off is left out."""
 
     role: Literal["assistant"]
     content: str
+    thinking: NotRequired[Thinking]
     tool_calls: NotRequired[list[OllamaCall]]
 
 
@@ -149,6 +153,7 @@ class OllamaGenerated(OllamaTimings):
     """An answer, or a piece of it; only the last one, with `done`, has numbers and durations."""
 
     response: str
+    thinking: NotRequired[Thinking]
 
 
 class OllamaChatLine(RootModel[OllamaChat | OllamaError]):

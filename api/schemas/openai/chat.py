@@ -19,10 +19,19 @@ class PromptDetails(ResponseModel):
     cached_tokens: Annotated[int, Field(ge=0, description="tokens that an earlier request's prompt already had")]
 
 
+class CompletionDetails(ResponseModel):
+    """Details about the answer's tokens."""
+
+    reasoning_tokens: Annotated[int, Field(ge=0, description="tokens of the reasoning before the answer")]
+
+
 class ChatUsage(TokenCounts):
     """The numbers of tokens of prompts and answers."""
 
     prompt_tokens_details: PromptDetails
+    completion_tokens_details: NotRequired[
+        Annotated[CompletionDetails, Field(description="if the model can reason before it answers")]
+    ]
 
 
 class ChatScored(ResponseModel):
@@ -76,12 +85,18 @@ class ChatToolCall(ResponseModel):
     function: ChatFunction
 
 
+Reasoning = Annotated[str, Field(description="what the model has written before its answer, as vLLM names it")]
+ReasoningContent = Annotated[str, Field(description="the same, as llama.cpp and DeepSeek name it")]
+
+
 class ChatMessage(ResponseModel):
     """The assistant's message."""
 
     role: Literal["assistant"]
-    content: Annotated[str | None, Field(description="null if the answer has only calls of tools")]
+    content: Annotated[str | None, Field(description="null if the answer has only calls of tools, or reasoning")]
     refusal: None
+    reasoning: NotRequired[Reasoning]
+    reasoning_content: NotRequired[ReasoningContent]
     tool_calls: NotRequired[list[ChatToolCall]]
     function_call: NotRequired[Annotated[ChatFunction, Field(description="if the request had `functions`")]]
 
@@ -131,6 +146,8 @@ class ChatDelta(ResponseModel):
 
     role: NotRequired[Literal["assistant"]]
     content: NotRequired[str | None]
+    reasoning: NotRequired[Reasoning]
+    reasoning_content: NotRequired[ReasoningContent]
     tool_calls: NotRequired[list[ChatToolCallDelta]]
     function_call: NotRequired[ChatFunctionDelta]
 

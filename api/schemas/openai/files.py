@@ -10,7 +10,7 @@ from api.schemas.meaning import Meaning
 from api.schemas.openai.listing import Listed, Listing
 from api.schemas.response_model import Count, ResponseModel, UnixTime
 
-FilePurpose = Literal["batch", "batch_output", "fine-tune"]
+FilePurpose = Literal["batch", "batch_output", "fine-tune", "fine-tune-results"]
 
 
 class UploadForm(BaseModel):

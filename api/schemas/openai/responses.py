@@ -26,6 +26,8 @@ PartEventType = Literal[
     "response.content_part.done",
     "response.output_text.delta",
     "response.output_text.done",
+    "response.reasoning_text.delta",
+    "response.reasoning_text.done",
 ]
 ArgumentsEventType = Literal["response.function_call_arguments.delta", "response.function_call_arguments.done"]
 Number = Annotated[int, Field(ge=0, description="dense from 0; a stream can be resumed after it")]
@@ -61,7 +63,24 @@ class FunctionCall(ResponseModel):
     name: str
 
 
-OutputItem = OutputMessage | FunctionCall
+class ReasoningText(ResponseModel):
+    """The text of reasoning."""
+
+    type: Literal["reasoning_text"]
+    text: str
+
+
+class ReasoningItem(ResponseModel):
+    """What the model has written before its answer."""
+
+    id: str
+    type: Literal["reasoning"]
+    status: ItemStatus
+    summary: list[dict[str, Any]]
+    content: list[ReasoningText]
+
+
+OutputItem = ReasoningItem | OutputMessage | FunctionCall
 
 
 class GivenText(ResponseModel):
@@ -205,14 +224,14 @@ class ItemEvent(ResponseModel):
 
 
 class PartEvent(ResponseModel):
-    """A part of a message begins, gets more text, or ends."""
+    """A part of a message or of reasoning begins, gets more text, or ends."""
 
     type: PartEventType
     sequence_number: Number
     item_id: str
     output_index: Count
     content_index: Count
-    part: NotRequired[OutputText]
+    part: NotRequired[OutputText | ReasoningText]
     delta: NotRequired[Annotated[str, Field(description="the next piece")]]
     text: NotRequired[Annotated[str, Field(description="all of it")]]
     logprobs: NotRequired[list[ChatToken]]

@@ -19,7 +19,10 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ChatAnswer:
-    """An answer. `message` is to be sent back in the next request; `finish_reason` "tool_calls" says that it calls."""
+    """An answer. `message` is to be sent back in the next request; `finish_reason` "tool_calls" says that it calls.
+
+    `reasoning` is what the model has written before; None if there is none.
+    """
 
     job_id: str
     text: str
@@ -28,6 +31,7 @@ class ChatAnswer:
     message: Mapping[str, Any]
     prompt_tokens: int
     completion_tokens: int
+    reasoning: str | None = None
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> ChatAnswer:
@@ -43,6 +47,7 @@ class ChatAnswer:
             message=message,
             prompt_tokens=body["usage"]["prompt_tokens"],
             completion_tokens=body["usage"]["completion_tokens"],
+            reasoning=message.get("reasoning"),
         )
 
 

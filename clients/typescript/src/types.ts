@@ -169,6 +169,8 @@ export interface ChatRequest extends Sampling, JobOptions {
   choice?: string[];
   tools?: { type: "function"; function: FunctionDefinition }[];
   tool_choice?: "auto" | "none" | "required";
+  /** How much the model reasons before it answers, if its chat template has that choice; "none" turns it off. */
+  reasoning_effort?: string;
   /** Continue the last message, the assistant's. */
   continue_final_message?: boolean;
 }

@@ -646,15 +646,16 @@ local function begin_answer(id, conversation, message, now)
   note_conversation(conversation, #text, now)
 end
 
--- Return the text in an ended job's log, and the form of its calls of tools if it may have any.
+-- Return the text in an ended job's log, and how its calls of tools and its reasoning are written, if it may have any.
 local function logged_answer(id)
-  local pieces, tool_form = {}, nil
+  local pieces, tool_form, reasoning = {}, nil, nil
   for _, message in ipairs(redis.call('LRANGE', log_key(id), 0, -1)) do
     local event = cjson.decode(message)
     if event.type == 'token' then pieces[#pieces + 1] = event.data.text end
     tool_form = tool_form or event.data.tool_form
+    reasoning = reasoning or event.data.reasoning
   end
-  return table.concat(pieces), tool_form
+  return table.concat(pieces), tool_form, reasoning
 end
 
 -- Keep the answer of an ended job in its conversation, where it outlives the job. Call after the job's last event.
@@ -662,11 +663,11 @@ local function keep_answer(id)
   local job = redis.call('HMGET', job_key(id), 'conversation', 'message', 'state', 'result', 'error', 'model')
   if not job[1] or not has_message(job[1], job[2]) then return end  -- in no conversation, or deleted meanwhile
   local answers, result = conversation_key(job[1]) .. ':answers', cjson.decode(job[4] or '{}')
-  local text, tool_form = logged_answer(id)
+  local text, tool_form, reasoning = logged_answer(id)
   local answer = cjson.encode({
     job_id = id, state = job[3], text = text, tool_form = tool_form, error = job[5] or nil, model = job[6] or nil,
     finish_reason = result.finish_reason, prompt_tokens = result.prompt_tokens,
-    completion_tokens = result.completion_tokens,
+    completion_tokens = result.completion_tokens, reasoning = reasoning,
   })
   local more = #answer - redis.call('HSTRLEN', answers, job[2])
   redis.call('HSET', answers, job[2], answer)

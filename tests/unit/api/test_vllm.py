@@ -34,6 +34,7 @@ def test_a_text_becomes_tokens_and_a_text_again(shared_api: Api) -> None:
     assert tokens.json == {"count": 2, "max_model_len": 2048, "tokens": [72, 105], "token_strs": None}
     assert tokens.headers["X-Model"] == "cuda_lora_out@1"
     assert shared_api.client.post("/detokenize", json={"model": MODEL, "tokens": [72, 105]}).json == {"prompt": "Hi"}
+    assert shared_api.client.post("/detokenize", json={"model": MODEL, "tokens": []}).json == {"prompt": ""}
 
 
 def test_a_chat_and_the_texts_of_its_tokens(shared_api: Api) -> None:

@@ -15,9 +15,10 @@ from common.errors import InvalidRequest
 from common.fleet import Fleet, WorkerReport
 from common.jobs import events
 from common.jobs.event_log import EventLog
-from common.jobs.events import Event, EventType
+from common.jobs.events import PLAIN, AnswerSyntax, Event, EventType
 from common.jobs.job import GenerateParams, JobKind, JobState
-from common.jobs.prompts import Cut, Prompt, TokenIds
+from common.jobs.prompts import Conversation, Cut, Prompt, TokenIds
+from common.jobs.reasoning import THINK, Reasoning
 from common.jobs.sampling import SamplingParams
 from common.jobs.store import JobStore
 from common.redis.outage import Outage
@@ -34,6 +35,8 @@ from worker.model.manager import ModelHandle
 from worker.model.protocols import LoadedAdapter
 from worker.observation.metrics import WorkerMetrics
 from worker.observation.traces import Traces
+
+REASONED = "<think>So</think>Yes"  # a token for each byte
 
 
 class CountingLog(EventLog):
@@ -65,14 +68,15 @@ class Station:
         metrics = WorkerMetrics(lambda: None)
         outage = Outage(logging.getLogger(__name__))
         publisher = Publisher(self.store, self.jobs, lambda job: job.decide(Outcome.FENCED), metrics, outage)
-        self.engine = fake_engine(publisher.deliver, runner=FakeRunner(scripted({"Hi": "Hello"})))
+        self.engine = fake_engine(publisher.deliver, runner=FakeRunner(scripted({"Hi": "Hello", "Why?": REASONED})))
         publisher.start()
         self.engine.start()
         cleanup.callback(publisher.stop)
         cleanup.callback(self.engine.stop)
         self.was_loaded = False
         model_manager: Any = SimpleNamespace(acquire=self._borrow)
-        self._generation = Generation(self.store, self.log, model_manager, Observer(metrics, Traces(None, "w")))
+        observer = Observer(metrics, Traces(None, "w"))
+        self._generation = Generation(self.store, self.log, model_manager, observer, "think")
         Fleet(redis).beat(WorkerReport(id="w", host="h", pid=1, slots=4), ttl_s=60)
 
     def submit(self, more: Mapping[str, Any] | None = None, **sampling: Any) -> None:
@@ -169,6 +173,20 @@ def test_a_second_attempt_continues_after_the_first_and_repeats_nothing(station:
     assert events.committed(station.log.read("j"))[0] == [*b"Hello", 256]
     assert station.result()["response"] == "Hello"
     assert station.result()["completion_tokens"] == 6
+
+
+@pytest.mark.parametrize("splits", [True, False], ids=["split", "whole"])
+def test_reasoning_is_reported_and_counted_if_it_is_split_off(station: Station, splits: bool) -> None:
+    prompt = Conversation(({"role": "user", "content": "Why?"},))
+    params = GenerateParams(prompt, SamplingParams(seed=0, temperature=0.0), splits_reasoning=splits).to_dict()
+    station.store.submit("j", JobKind.GENERATE, params, owner="o", max_queue=9)
+
+    station.run()
+
+    syntax = AnswerSyntax(reasoning=Reasoning(THINK, is_open=False)) if splits else PLAIN
+    assert events.answer_syntax(station.log.read("j")) == syntax
+    assert station.result()["response"] == REASONED
+    assert station.result().get("reasoning_tokens") == (len("<think>So</think>") if splits else None)
 
 
 def test_a_refusal_of_the_engine_is_raised_and_nothing_is_recorded(station: Station) -> None:

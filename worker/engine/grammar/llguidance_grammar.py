@@ -17,6 +17,7 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper,
 from llguidance.gbnf_to_lark import gbnf_to_lark
 
 from common.errors import InvalidRequest
+from common.jobs.reasoning import Reasoning
 from common.jobs.sampling import MAX_GRAMMAR_CHARS, Grammar, GrammarKind
 from common.jobs.tools import ToolRules
 from worker.engine.grammar.tool_lark import tool_lark
@@ -127,6 +128,29 @@ def compile_grammar(grammar: Grammar, tokenizer: LLTokenizer) -> LLMatcher:
 
 def _lark(grammar: Grammar) -> str:
     """Return the grammar in the library's own language, without the line of its options."""
+    if (before := grammar.reasoning) is not None:
+        return f"{_before_answer(before)}\nanswer: %lark {{\n{_answer_lark(grammar)}\n}}"
+    return _answer_lark(grammar)
+
+
+def _before_answer(reasoning: Reasoning) -> str:
+    """Return the rules of an answer after reasoning. The second tag ends it, whatever the model writes before."""
+    begin = f"/\\s*{re.escape(reasoning.form.begin)}/" if reasoning.begin_id is None else f"<[{reasoning.begin_id}]>"
+    rules = {
+        True: "start: reasoning /\\s{0,2}/ answer",
+        False: f"start: ({begin} reasoning /\\s{{0,2}}/)? answer",
+    }[reasoning.is_open]
+    if reasoning.end_id is None:
+        return f"{rules}\nreasoning[lazy]: /(?s:.*){_quoted(reasoning.form.end)}/"
+    return f"{rules}\nreasoning: REASONING? <[{reasoning.end_id}]>\nREASONING: /(?s:.+)/"
+
+
+def _quoted(text: str) -> str:
+    """Return a regular expression for the text, for use between slashes."""
+    return re.escape(text).replace("/", "\\/")
+
+
+def _answer_lark(grammar: Grammar) -> str:
     match grammar.kind:
         case GrammarKind.JSON_OBJECT:
             return f"start: {_json_lark({'type': 'object'})}"
@@ -140,7 +164,8 @@ def _lark(grammar: Grammar) -> str:
             return _gbnf_lark(grammar.source)
         case GrammarKind.TOOLS:
             rules = ToolRules.of(grammar)
-            return tool_lark(rules, None if rules.content is None else _content_lark(Grammar.from_dict(rules.content)))
+            content = None if rules.content is None else _content_lark(Grammar.from_dict(rules.content))
+            return tool_lark(rules, content, grammar.reasoning)
 
 
 def _content_lark(grammar: Grammar) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from common.errors import InvalidRequest
+from common.jobs.reasoning import Reasoning
 from common.jobs.tools import FORMS, HERMES, LLAMA, MISTRAL, Function, ToolForm, ToolRules
 
 # As Python's `json.dumps` writes it, which is what models have seen in training.
@@ -34,21 +35,26 @@ _LAYOUTS: Mapping[ToolForm, _Layout] = {
 }
 
 
-def tool_lark(rules: ToolRules, content: str | None) -> str:
-    """Return the grammar; `content` is the grammar of an answer without calls, if any.
+def tool_lark(rules: ToolRules, content: str | None, reasoning: Reasoning | None = None) -> str:
+    """Return the grammar.
+
+    Args:
+        rules: the calls.
+        content: the grammar of an answer without calls, if any.
+        reasoning: what may come before, which is not a part of the grammar.
 
     Raises:
         InvalidRequest: the model's calls and the content cannot be told apart.
     """
     form = FORMS[rules.form]
-    lines = [f"start: {_start(rules, form, content)}", f"tool_calls: {_calls(rules, form)}"]
+    lines = [f"start: {_start(rules, form, content, reasoning)}", f"tool_calls: {_calls(rules, form)}"]
     for index, function in enumerate(rules.functions):
         lines.append(f'tool_call_{index}: {_literal(form.call_beginning(function.name))} tool_arguments_{index} "}}"')
         lines.append(f"tool_arguments_{index}: %json {json.dumps(_schema(function))}")
     return "\n".join(lines)
 
 
-def _start(rules: ToolRules, form: ToolForm, content: str | None) -> str:
+def _start(rules: ToolRules, form: ToolForm, content: str | None, reasoning: Reasoning | None) -> str:
     marker = "" if form.begins_answer else _marker(rules, form)
     if rules.must_call:
         return f"{marker} tool_calls"
@@ -59,15 +65,24 @@ def _start(rules: ToolRules, form: ToolForm, content: str | None) -> str:
         )
     if content is not None:
         return f"tool_content | {marker} tool_calls\ntool_content: {content}"
+    quoted, other = re.escape(form.marker), _no_reasoning(reasoning)
     if form.begins_answer:
-        return f"TOOL_TEXT | tool_calls\nTOOL_TEXT: {_ANY} & ~/{re.escape(form.marker)}(?s:.*)/"
+        # the blanks after the reasoning do not belong to the text: a call after them would no longer begin the answer
+        text = _ANY if reasoning is None else r"/(\S(?s:.*))?/"
+        return f"TOOL_TEXT | tool_calls\nTOOL_TEXT: {text} & ~/{quoted}(?s:.*)/{other}"
     if rules.marker_id is not None:  # no text contains a special token
-        return f"TOOL_TEXT? | TOOL_TEXT? {marker} tool_calls\nTOOL_TEXT: /(?s:.+)/"
-    quoted = re.escape(form.marker)
+        return f"TOOL_TEXT? | TOOL_TEXT? {marker} tool_calls\nTOOL_TEXT: /(?s:.+)/{other}"
     return (
-        f"TOOL_TEXT | tool_text_before tool_calls\nTOOL_TEXT: {_ANY} & ~/(?s:.*){quoted}(?s:.*)/\n"
-        f"tool_text_before[lazy]: /(?s:.*){quoted}/"
+        f"TOOL_TEXT | tool_text_before tool_calls\nTOOL_TEXT: {_ANY} & ~/(?s:.*){quoted}(?s:.*)/{other}\n"
+        f"tool_text_before[lazy]: /(?s:.*){quoted}/{other}"
     )
+
+
+def _no_reasoning(reasoning: Reasoning | None) -> str:
+    """Return what excludes texts that begin with the first tag of reasoning, because the reasoning has that."""
+    if reasoning is None or reasoning.is_open or reasoning.begin_id is not None:
+        return ""
+    return f" & ~/\\s*{re.escape(reasoning.form.begin)}(?s:.*)/"
 
 
 _ANY = "/(?s:.*)/"

@@ -46,10 +46,10 @@ class Detokenizer:
     the rest of it shows nothing.
     """
 
-    def __init__(self, decoder: TokenDecoder, prompt_ids: list[int], shown_id: int | None = None) -> None:
-        """`shown_id` is a special token that is a part of the text."""
+    def __init__(self, decoder: TokenDecoder, prompt_ids: list[int], shown_ids: frozenset[int] = frozenset()) -> None:
+        """`shown_ids` are special tokens that are a part of the text."""
         self._decoder = decoder
-        self._shown_id = shown_id
+        self._shown_ids = shown_ids
         self._window = _context(decoder, prompt_ids)
         self._boundary = len(self._window)  # all tokens before it are fully shown
         self._shown = decoder.decode(self._window)  # the part of the window's text that has been shown
@@ -59,7 +59,7 @@ class Detokenizer:
 
     def push(self, token_id: int) -> str:
         """Append a token; return the text that is now certain, which may be empty."""
-        if token_id == self._shown_id:
+        if token_id in self._shown_ids:
             return self.flush() + self._decoder.token_bytes(token_id).decode()
         if token_id in self._decoder.special_token_ids:
             return ""

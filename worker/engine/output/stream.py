@@ -29,9 +29,8 @@ class OutputStream:
         self.finish_reason: FinishReason | None = None
         self._decoder = decoder
         self._criteria = criteria
-        self._calls = None if sequence.calls is None else CallDetector(sequence.calls)
-        shown_id = None if sequence.calls is None else sequence.calls.token_id
-        self._detokenizer = Detokenizer(decoder, sequence.prompt_ids, shown_id)
+        self._calls = None if sequence.calls is None else CallDetector(sequence.calls, sequence.reasoning)
+        self._detokenizer = Detokenizer(decoder, sequence.prompt_ids, _shown_ids(sequence))
         self._matcher = StopStringMatcher(sequence.params.stop)
         self._unsent_ids: list[int] = []
         self._unsent_text = ""
@@ -152,3 +151,10 @@ class OutputStream:
         if not self._unsent_text.startswith(self.sequence.emitted_text):
             raise InternalError("The text already sent does not belong to the tokens already committed.")
         self._unsent_text = self._unsent_text.removeprefix(self.sequence.emitted_text)
+
+
+def _shown_ids(sequence: Sequence) -> frozenset[int]:
+    """Return the special tokens that are a part of the answer's text."""
+    marker_id = None if sequence.calls is None else sequence.calls.token_id
+    of_reasoning = frozenset[int]() if sequence.reasoning is None else sequence.reasoning.token_ids
+    return of_reasoning if marker_id is None else of_reasoning | {marker_id}

@@ -13,6 +13,7 @@ from jinja2 import TemplateError
 
 from common.errors import InvalidRequest
 from common.jobs.prompts import Conversation, Ending, Prompt, RawText, TokenIds
+from common.jobs.reasoning import Reasoning
 from common.jobs.sampling import Grammar
 from common.jobs.tools import HERMES, ToolForm
 from models.errors import UnspellableText
@@ -23,7 +24,7 @@ from models.text.plain_tokenizer import TokenizerState
 from models.text.saved_template import chat_template
 from models.text.text_encoder import Encode, Encoding, TextEncoder
 from worker.engine.output.token_bytes import TokenBytes
-from worker.engine.prompts import tools
+from worker.engine.prompts import reasoning, tools
 from worker.engine.prompts.middle import MiddleForm, middle_form
 from worker.engine.prompts.token_length import TokenLength
 from worker.engine.untrusted_code.client import TakesTooMuch, UntrustedPrograms
@@ -147,12 +148,25 @@ class PromptRenderer:
         """Return the grammar with the form of the model's calls, if it is one of tools."""
         return tools.in_form(grammar, self.tool_form, self.marker_id)
 
-    @cached_property
+    @property
     def marker_id(self) -> int | None:
         """The token of the marker of calls, if it is a special token; its text is a part of the answer."""
-        special = self._tokenizer.added_tokens_decoder.items()
-        marker = self.tool_form.marker
-        return next((token_id for token_id, token in special if token.special and token.content == marker), None)
+        return self._special_ids.get(self.tool_form.marker)
+
+    def reasoning(self, prompt: Prompt, text: str, parser: str) -> Reasoning | None:
+        """Return the reasoning that the answer to a prompt may have; None if it has none.
+
+        Args:
+            prompt: the prompt.
+            text: as rendered.
+            parser: a form's name, or `reasoning.AUTO` or `reasoning.NONE`.
+        """
+        form = reasoning.chosen_form(parser, self.template)
+        return None if form is None else reasoning.reasoning(form, prompt, text, self._special_ids)
+
+    @cached_property
+    def _special_ids(self) -> dict[str, int]:
+        return reasoning.special_ids(self._tokenizer)
 
     @cached_property
     def _template_form(self) -> ToolForm | None:

@@ -13,6 +13,7 @@ from llguidance import LLMatcher, LLTokenizer
 
 from api.jobs.tool_reader import Call, Content, ToolReader, calls_in
 from common.errors import InvalidRequest
+from common.jobs.events import AnswerSyntax
 from common.jobs.sampling import Grammar, GrammarKind
 from common.jobs.tools import FORMS, Function, ToolRules
 from tests.fakes import EOS, VOCAB_SIZE, ByteTokenizer
@@ -133,7 +134,7 @@ def text_of(ids: list[int]) -> str:
 
 
 def read(form: str, text: str) -> tuple[str, list[Call]]:
-    deltas = ToolReader("j").read_whole(text, form)
+    deltas = ToolReader("j").read_whole(text, AnswerSyntax(form))
     return "".join(one.text for one in deltas if isinstance(one, Content)), calls_in(deltas)
 
 

@@ -18,6 +18,7 @@ from tests.unit.api.openai.conftest import MESSAGES, Seen, frames_of
 
 Json = dict[str, Any]
 USER = {"role": "user", "content": "Hi"}
+OFF = {"enable_thinking": False, "thinking": False}  # as long as the client does not ask for it
 
 
 def create(api: Api, **body: Any) -> TestResponse:
@@ -108,18 +109,18 @@ def test_what_reaches_the_worker(start_api: StartApi, seen: Seen) -> None:
     )
     prompt, sampling = seen.params[0].prompt, seen.params[0].sampling
     system = {"role": "system", "content": "Be brief"}
-    assert prompt == Conversation((system, {"role": "user", "content": "Hi\nyou"}))
+    assert prompt == Conversation((system, {"role": "user", "content": "Hi\nyou"}), variables=OFF)
     assert (sampling.max_new_tokens, sampling.temperature, sampling.top_k, sampling.stop) == (9, 0, 7, ("x",))
     assert sampling.is_greedy
     assert sampling.grammar == Grammar(GrammarKind.JSON_SCHEMA, '{"type": "object"}')
-    named = "messages[].content[].cache_control, metadata, output_config.effort, service_tier, thinking"
+    named = "messages[].content[].cache_control, metadata, output_config.effort, service_tier"
     assert answer.headers["X-Ignored-Fields"] == named
 
 
 def test_the_answer_continues_a_message_of_the_assistant(start_api: StartApi, seen: Seen) -> None:
     begun = [USER, {"role": "assistant", "content": "Sure, "}]
     create(start_api(seen), messages=begun)
-    assert seen.params[0].prompt == Conversation(tuple(begun), ending=Ending.CONTINUE)
+    assert seen.params[0].prompt == Conversation(tuple(begun), ending=Ending.CONTINUE, variables=OFF)
 
 
 def test_an_answer_can_be_sent_back(api: Api) -> None:
@@ -128,14 +129,17 @@ def test_an_answer_can_be_sent_back(api: Api) -> None:
     assert create(api, messages=again).status_code == 200
 
 
-def test_what_another_model_thought_is_accepted_and_not_shown(start_api: StartApi, seen: Seen) -> None:
+def test_what_another_model_thought_is_accepted(start_api: StartApi, seen: Seen) -> None:
     thought = [{"type": "thinking", "thinking": "Hm", "signature": "x"}, {"type": "redacted_thinking", "data": "y"}]
     said = {"role": "assistant", "content": [*thought, {"type": "text", "text": "Hello"}]}
     thinking = {"type": "enabled", "budget_tokens": 1024}
     answer = create(start_api(seen), messages=[USER, said, USER], thinking=thinking)
     assert answer.status_code == 200
-    assert seen.params[0].prompt == Conversation((USER, {"role": "assistant", "content": "Hello"}, USER))
-    assert "thinking" in answer.headers["X-Ignored-Fields"].split(", ")
+    prompt = seen.params[0].prompt
+    assert isinstance(prompt, Conversation)
+    assert prompt.messages[1] == {"role": "assistant", "content": "Hello", "reasoning_content": "Hm"}
+    named = ("messages[].content[].data", "messages[].content[].signature", "thinking.budget_tokens")
+    assert answer.headers["X-Ignored-Fields"] == ", ".join(named)
     assert create(start_api(seen), messages=[{"role": "user", "content": thought}]).status_code == 400
 
 

@@ -11,7 +11,7 @@ from common.jobs.job import GenerateParams
 from common.jobs.prompts import Conversation
 from common.jobs.tools import MAX_CALLS, ToolRules
 from tests.api_in_process import MODEL, Api
-from tests.unit.api.anthropic.test_messages import USER, Json, create, events_of
+from tests.unit.api.anthropic.test_messages import OFF, USER, Json, create, events_of
 from tests.unit.api.conftest import StartApi
 from tests.unit.api.openai.conftest import Seen
 from tests.unit.api.openai.test_tools import CITY, ONE, TWO, says
@@ -59,7 +59,7 @@ def test_the_choice_sets_the_rules(
 
 def test_no_choice_hides_the_tools(start_api: StartApi, seen: Seen) -> None:
     create(start_api(seen), tools=TOOLS, tool_choice={"type": "none"})
-    assert seen.params[0].prompt == Conversation((USER,))
+    assert seen.params[0].prompt == Conversation((USER,), variables=OFF)
     assert seen.params[0].sampling.grammar is None
 
 

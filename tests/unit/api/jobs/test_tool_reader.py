@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.jobs.tool_reader import Arguments, CallBegin, Content, Delta, ToolReader
+from common.jobs.events import AnswerSyntax
 
 PARIS = '{"city": "Pa\\"ri}s", "at": {"x": [1, {}]}}'
 HERMES = f'<tool_call>\n{{"name": "weather", "arguments": {PARIS}}}\n</tool_call>'
@@ -36,7 +37,7 @@ ANSWERS = [
 
 def read(form: str, pieces: list[str]) -> list[Delta]:
     reader = ToolReader("j")
-    reader.expect(form)
+    reader.expect(AnswerSyntax(form))
     return [delta for piece in pieces for delta in reader.read(piece)] + reader.end()
 
 

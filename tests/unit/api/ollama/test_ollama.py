@@ -148,7 +148,7 @@ def test_the_models(api: Api) -> None:
     ("body", "named"),
     [
         ({"messages": [{"role": "user", "content": "Hi", "images": ["x"]}]}, "messages[0].images"),
-        ({"think": True}, "think"),
+        ({"think": 2}, "think"),
         ({"format": "xml"}, "format"),
         ({"options": {"mirostat": 1}}, "options.mirostat"),
         ({"options": {"temprature": 1}}, "options.temprature"),

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import csv
+import io
 import json
 import re
 from typing import Any
 
 import pytest
+from openai.types import FileObject
 from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
 from openai.types.fine_tuning.jobs import FineTuningJobCheckpoint
 from pydantic import TypeAdapter
@@ -172,6 +176,36 @@ def test_jobs_are_listed_newest_first_page_by_page_and_by_metadata(api: Api, fil
     assert ([one["id"] for one in rest["data"]], rest["has_more"]) == (ids[:1], False)
     odd = api.client.get(JOBS, query_string={"metadata[n]": "1"}).json
     assert [one["id"] for one in odd["data"]] == [ids[3], ids[1]]
+    bare = ended(api, create(api, file))["id"]
+    without = api.client.get(JOBS, query_string={"metadata": "null"}).json
+    assert [one["id"] for one in without["data"]] == [bare]
+    wrong = api.client.get(JOBS, query_string={"metadata": "x"})
+    assert (wrong.status_code, wrong.json["error"]["param"]) == (400, "metadata")
+
+
+def test_the_result_file_has_the_metrics_of_the_steps(api: Api, file: str) -> None:
+    api.worker.training = lambda play: play.fail(InvalidRequest("line 3: no"))
+    assert ended(api, create(api, file))["result_files"] == []
+    api.worker.training = trained()
+    job = ended(api, create(api, file))
+    (file_id,) = job["result_files"]
+    shown_file = api.client.get(f"/v1/files/{file_id}").json
+    content = api.client.get(f"/v1/files/{file_id}/content").data
+    assert (shown_file["purpose"], shown_file["filename"]) == ("fine-tune-results", "step_metrics.csv")
+    assert (shown_file["bytes"], shown_file["created_at"]) == (len(content), job["finished_at"])
+    FileObject.model_validate(shown_file, strict=True)
+    rows = list(csv.DictReader(io.StringIO(base64.b64decode(content).decode())))
+    assert rows == [
+        {"step": "1", "train_loss": "2.0", "train_accuracy": "", "valid_loss": "3.0", "valid_mean_token_accuracy": ""},
+        {"step": "2", "train_loss": "1.0", "train_accuracy": "", "valid_loss": "1.5", "valid_mean_token_accuracy": ""},
+    ]
+    assert api.client.delete(f"/v1/files/{file_id}").status_code == 400
+
+
+@pytest.mark.parametrize("path", ["", "/content"], ids=["record", "content"])
+def test_other_jobs_have_no_result_file(api: Api, path: str) -> None:
+    for job_id in (api.submit(), UNKNOWN):
+        assert api.client.get(f"/v1/files/file-{job_id}-results{path}").status_code == 404
 
 
 @pytest.mark.parametrize(

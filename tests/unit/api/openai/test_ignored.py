@@ -49,6 +49,7 @@ HARMLESS: dict[str, list[Any]] = {
     "spaces_between_special_tokens": [True],
     "request_id": ["r-1"],
 }
+OF_TEMPLATES = {"reasoning", "reasoning_effort", "reasoning_format"}  # have an effect in chats
 CASES = [(field, value) for field, values in HARMLESS.items() for value in values]
 
 
@@ -58,19 +59,27 @@ def test_every_ignored_field_is_tried_here() -> None:
 
 @pytest.mark.parametrize(("field", "value"), CASES)
 def test_a_harmless_field_is_accepted_and_named(shared_api: Api, field: str, value: Any) -> None:
-    for answer in (chat(shared_api, **{field: value}), complete(shared_api, **{field: value})):
-        assert (answer.status_code, answer.headers["X-Ignored-Fields"]) == (200, field)
+    in_chat, in_completion = chat(shared_api, **{field: value}), complete(shared_api, **{field: value})
+    assert (in_completion.status_code, in_completion.headers["X-Ignored-Fields"]) == (200, field)
+    expected = None if field in OF_TEMPLATES else field
+    if field == "reasoning" and "summary" in value:
+        expected = "reasoning.summary"
+    assert (in_chat.status_code, in_chat.headers.get("X-Ignored-Fields")) == (200, expected)
 
 
 @pytest.mark.parametrize(("field", "value"), CASES)
 def test_a_response_accepts_it_and_names_it_unless_it_has_an_effect(shared_api: Api, field: str, value: Any) -> None:
     answer = shared_api.client.post("/v1/responses", json={"input": "Hi", field: value})
     named = field if is_ignored(ResponseBody, field) else None
+    if field == "reasoning" and "summary" in value:
+        named = "reasoning.summary"
     assert (answer.status_code, answer.headers.get("X-Ignored-Fields")) == (200, named)
 
 
 def test_a_response_uses_what_it_returns() -> None:
-    assert {name for name in HARMLESS if not is_ignored(ResponseBody, name)} == {"user", "store", "metadata", "include"}
+    assert {name for name in HARMLESS if not is_ignored(ResponseBody, name)} == {
+        *("user", "store", "metadata", "include", "reasoning", "reasoning_effort")
+    }
 
 
 def test_a_stream_names_them_too(shared_api: Api) -> None:
@@ -109,7 +118,15 @@ def test_an_answer_of_any_server_can_be_sent_back(shared_api: Api) -> None:
     }
     answer = chat(shared_api, messages=[*MESSAGES, earlier, earlier, *MESSAGES])
     assert answer.status_code == 200
-    ignored = earlier.keys() - {"role", "content", "refusal", "audio", "function_call"}
+    ignored = earlier.keys() - {
+        "role",
+        "content",
+        "refusal",
+        "audio",
+        "function_call",
+        "reasoning",
+        "reasoning_content",
+    }
     assert answer.headers["X-Ignored-Fields"].split(", ") == sorted(f"messages[].{name}" for name in ignored)
 
 

@@ -96,7 +96,7 @@ def test_special_tokens_are_skipped_and_split_no_character() -> None:
 
 def test_a_special_token_can_be_a_part_of_the_text() -> None:
     first, second = "é".encode()
-    detokenizer = Detokenizer(ByteTokenizer(), [], shown_id=ASSISTANT)
+    detokenizer = Detokenizer(ByteTokenizer(), [], shown_ids=frozenset({ASSISTANT}))
 
     pieces = [detokenizer.push(token_id) for token_id in [65, first, second, EOS, ASSISTANT, 66]]
 

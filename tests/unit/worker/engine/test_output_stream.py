@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from common.errors import InvalidRequest
+from common.jobs.reasoning import THINK, Reasoning
 from common.jobs.sampling import SamplingParams
 from common.jobs.tools import HERMES, LLAMA, ToolForm
 from tests.fakes import EOS, FakeRunner, Outputs, fake_engine, fake_prompt, scripted
@@ -24,11 +25,12 @@ def answer(
     constraint: TokenConstraint | None = None,
     committed: bytes = b"",
     calls: CallMarker | None = None,
+    reasoning: Reasoning | None = None,
 ) -> list[SequenceOutput]:
     """Return an engine's outputs for a model that answers with the text and then ends."""
     outputs = Outputs()
     engine = fake_engine(outputs, runner=FakeRunner(scripted({"Hi": text})))
-    sequence = Sequence("a", fake_prompt("Hi"), params, constraint=constraint, calls=calls)
+    sequence = Sequence("a", fake_prompt("Hi"), params, constraint=constraint, calls=calls, reasoning=reasoning)
     sequence.output_ids, sequence.emitted_text = list(committed), committed.decode()
     engine.submit(sequence)
     while not outputs.finals("a"):
@@ -150,6 +152,15 @@ def test_a_stop_string_ends_text_but_no_call(form: ToolForm, text: str, shown: s
     outputs = answer(text, params, calls=CallMarker(form, None))
 
     assert "".join(output.text for output in outputs) == shown
+
+
+def test_a_call_in_the_reasoning_does_not_keep_stop_strings_from_ending_the_text() -> None:
+    params = SamplingParams(seed=0, temperature=0.0, max_new_tokens=200, stop=("!",))
+    text = f"<think>{CALL}</think>Hi! {CALL}"
+
+    outputs = answer(text, params, calls=CallMarker(HERMES, None), reasoning=Reasoning(THINK, is_open=False))
+
+    assert "".join(output.text for output in outputs) == f"<think>{CALL}</think>Hi"
 
 
 def test_in_a_call_no_text_is_held_back_for_a_stop_string() -> None:
