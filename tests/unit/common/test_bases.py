@@ -58,7 +58,7 @@ def test_one_base_model_has_no_lanes_of_its_own(monkeypatch: pytest.MonkeyPatch)
         ("default=x", "'default' cannot name a base model"),
         ("train=x", "'train' cannot name a base model"),
         ("a=x,worker=2", "'a' has an unknown option 'worker': did you mean workers?"),
-        ("a=x,zzz", "'a' has an unknown option 'zzz': there are workers, device, dtype"),
+        ("a=x,zzz", "'a' has an unknown option 'zzz': there are workers, device, dtype, kv_cache_dtype"),
         ("a=x,workers=0", "workers of 'a' must be a whole number from 1 to 64; got '0'"),
         ("a=x,workers=many", "workers of 'a' must be a whole number from 1 to 64; got 'many'"),
         ("a=x,device=gpu", "device of 'a' must be one of auto, cpu, cuda, mps; got 'gpu'"),
