@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
+
 import pytest
 import torch
 
 from tests.native.conftest import CONTEXT, FORMATS, LLAMA, ROW_BLOCKS, make_model, prompt, row
 from worker.engine.model_runner import Row
 from worker.engine.native.library import BLOCK_TOKENS
-
 
 each_format = pytest.mark.parametrize("numbers", FORMATS.values(), ids=FORMATS)
 
@@ -19,6 +20,14 @@ def test_the_previous_contents_of_a_block_do_not_matter(make_runner, numbers):
     expected = runner.forward([row(0, prompt(50))]).clone()
     runner.forward([row(0, prompt(400, 1))])
     assert torch.equal(runner.forward([row(0, prompt(50))]), expected)
+
+
+@each_format
+def test_what_the_memory_held_before_the_first_token_does_not_matter(make_runner, numbers):
+    runner = make_runner(make_model("llama"), **numbers)
+    expected = runner.forward([row(0, prompt(50)[:48]), row(1, prompt(50))]).clone()
+    ctypes.memset(runner._cache.address, 0xFF, runner._cache.size)  # NaN in every format
+    assert torch.equal(runner.forward([row(0, prompt(50)[:48]), row(1, prompt(50))]), expected)
 
 
 @each_format

@@ -90,9 +90,7 @@ def test_the_cache_entry_of_a_rejected_draft_token_does_not_matter(model, number
 
 def test_the_number_of_threads_does_not_change_a_bit(model, numbers, make_runner):
     token_ids = prompt(LENGTH)
-    one, two, three = (
-        decode_alone(make_runner(model, **numbers, threads=threads), token_ids) for threads in (1, 2, 3)
-    )
+    one, two, three = (decode_alone(make_runner(model, **numbers, threads=threads), token_ids) for threads in (1, 2, 3))
     assert torch.equal(one, two)
     assert torch.equal(one, three)
 

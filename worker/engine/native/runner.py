@@ -131,7 +131,7 @@ class NativeRunner:
         if not self._handle:
             raise MemoryError("The native runner could not allocate memory or start its threads.")
         logger.info(
-            "Native runner in %s: %s kernels, %d threads, %.0f MB of weights, %d sequences over %d blocks of %d tokens.",
+            "Native runner, %s: %s kernels, %d threads, %.0f MB of weights, %d sequences over %d blocks of %d tokens.",
             *(self.number_format, code.kernels, config.num_threads, model.packed_bytes / 1e6),
             *(max_num_seqs, self.num_blocks, BLOCK_TOKENS),
         )
