@@ -5,11 +5,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from common.adapters.names import DEFAULT_ALIAS, is_name
 
 MAX_WORKERS = 64
 EXAMPLE = "smol=SmolLM2-135M-Instruct; chat=/models/qwen,workers=2,device=cpu,dtype=int8"
+OPTIONS = ("device", "dtype", "kv_cache_dtype")  # with the names and the values of settings
 _RESERVED = (DEFAULT_ALIAS, "control", "train", "embed")  # an alias, and Celery queues such as slm.control
 
 
@@ -17,8 +19,8 @@ _RESERVED = (DEFAULT_ALIAS, "control", "train", "embed")  # an alias, and Celery
 class Base:
     """A base model: its name for requests and where it comes from, as in SLM_BASE_MODEL.
 
-    `workers`: how many workers `start_slm_api.py` starts for it; None: as many as its option says. `device` and
-    `dtype`: None means those of the settings.
+    `workers`: how many workers `start_slm_api.py` starts for it; None: as many as its option says. `device`, `dtype`
+    and `kv_cache_dtype`: None means those of the settings.
     """
 
     name: str
@@ -26,21 +28,25 @@ class Base:
     workers: int | None = None
     device: str | None = None
     dtype: str | None = None
+    kv_cache_dtype: str | None = None
 
     def to_text(self) -> str:
         """Return the text form; `parse_bases` reads it back."""
-        options = {"workers": self.workers, "device": self.device, "dtype": self.dtype}
+        options = {name: getattr(self, name) for name in ("workers", *OPTIONS)}
         given: dict[str, object] = {self.name: self.source} | {name: value for name, value in options.items() if value}
         return ",".join(f"{name}={value}" for name, value in given.items())
 
 
-def parse_bases(text: str, *, devices: Sequence[str], dtypes: Sequence[str]) -> tuple[Base, ...]:
+def parse_bases(text: str, choices: Mapping[str, Sequence[str]]) -> tuple[Base, ...]:
     """Parse the value of SLM_MODELS: `name=model,option=value,...` for each base, separated by semicolons.
+
+    Args:
+        text: the value.
+        choices: the values that each of `OPTIONS` may have.
 
     Raises:
         ValueError: the text names the part that is wrong, and what would be right.
     """
-    choices = {"device": devices, "dtype": dtypes}
     bases = tuple(_base(part.strip(), choices) for part in text.split(";") if part.strip())
     if not bases:
         raise ValueError(f"it names no base model; expected, for example, {EXAMPLE}")
@@ -85,4 +91,5 @@ def _with_option(base: Base, text: str, choices: Mapping[str, Sequence[str]]) ->
         raise ValueError(f"{base.name!r} has an unknown option {name!r}: {hint}")
     if value not in choices[name]:
         raise ValueError(f"{name} of {base.name!r} must be one of {', '.join(choices[name])}; got {value!r}")
-    return replace(base, device=value) if name == "device" else replace(base, dtype=value)
+    options: dict[str, Any] = {name: value}
+    return replace(base, **options)

@@ -19,6 +19,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from common.settings import KvCacheDtype
 from tests.unit.worker.engine.conftest import _single_thread
 from worker.engine.config import RunnerConfig
 from worker.engine.model_runner import Row
@@ -60,6 +61,13 @@ LLAMA3_ROPE = {
     "low_freq_factor": 1.0,
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 128,
+}
+
+# Number formats of weights and cache, as arguments of `make_runner`.
+FORMATS: dict[str, dict[str, Any]] = {
+    "fp32": {"precision": "fp32"},
+    "int8": {"precision": "int8"},
+    "int8 cache": {"precision": "int8", "kv_cache_dtype": "int8"},
 }
 
 MODELS: dict[str, Callable[[], Any]] = {
@@ -133,6 +141,7 @@ def make_runner(build_dir: Path) -> Iterator[Callable[..., NativeRunner]]:
         max_num_seqs: int = 4,
         context_length: int = CONTEXT,
         kv_bytes: int | None = None,
+        kv_cache_dtype: KvCacheDtype = "auto",
         threads: int = 2,
         precision: Literal["fp32", "int8"] = "fp32",
         kernels: str | None = None,
@@ -141,6 +150,7 @@ def make_runner(build_dir: Path) -> Iterator[Callable[..., NativeRunner]]:
             max_num_seqs=max_num_seqs,
             context_length=context_length,
             kv_bytes=kv_bytes,
+            kv_cache_dtype=kv_cache_dtype,
             num_threads=threads,
             build_dir=build_dir,
         )

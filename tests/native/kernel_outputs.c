@@ -1,5 +1,5 @@
-/* Prints the results of a kernel set on a random model that is the same on every machine. Arguments: the set's name and
- * the precision (enum slm_precision); without arguments, prints the names of the sets that this CPU can run.
+/* Prints the results of a kernel set on a random model that is the same on every machine. Arguments: the set's name, the
+ * precision (enum slm_precision) and the cache's format (enum slm_cache_format); without arguments, prints the names of the sets that this CPU can run.
  *
  * A result is a line with its name, its number and how many floats follow, then these floats as they are in memory. */
 #include <stdio.h>
@@ -13,7 +13,7 @@ enum { RANK = 16, ROWS = 4, ROW_BLOCKS = CONTEXT / SLM_BLOCK_TOKENS, PROMPT = 90
 enum { LINEAR_ROWS = 17, MATRICES = 4 * LAYERS + 1 };
 
 static const char *kernels;
-static int32_t precision;
+static int32_t precision, cache_format;
 static uint32_t seed = 1;
 
 static uint32_t next_bits(void) { return seed = seed * 1664525u + 1013904223u; }
@@ -183,10 +183,10 @@ static void print_linear(struct slm_runner *runner, const struct slm_linear *lin
 
 static void print_all(void) {
     const struct slm_model model = random_model();
-    void *cache = zeroed(ROWS * ROW_BLOCKS * slm_block_size(&model, kernels));
+    void *cache = zeroed(ROWS * ROW_BLOCKS * slm_block_size(&model, kernels, cache_format));
     for (int32_t i = 0; i < ROWS * ROW_BLOCKS; i++) block_tables[i / ROW_BLOCKS][i % ROW_BLOCKS] = i;
     for (int32_t threads = 1; threads <= 3; threads += 2) {
-        struct slm_runner *runner = slm_create(&model, kernels, cache, MAX_TOKENS, ROWS, threads);
+        struct slm_runner *runner = slm_create(&model, kernels, cache_format, cache, MAX_TOKENS, ROWS, threads);
         slm_reserve_ranks(runner, RANK);
         print_logits(runner, "logits", 10 * threads, PROMPT, 0, NULL, NULL);
         if (threads == 3) {
@@ -205,13 +205,14 @@ static void print_all(void) {
 }
 
 int main(int argc, char **argv) {
-    if (argc < 3) {
+    if (argc < 4) {
         const char *name;
         for (int32_t i = 0; (name = slm_available_kernels(i)) != NULL; i++) puts(name);
         return 0;
     }
     kernels = argv[1];
     precision = atoi(argv[2]);
+    cache_format = atoi(argv[3]);
     print_all();
     return ferror(stdout);
 }

@@ -19,14 +19,20 @@ from tests.missing import need_program, skip_or_fail
 from worker.engine.native.build import SOURCES, build_library
 from worker.engine.native.errors import BuildFailed
 from worker.engine.native.kernel_sets import ARM, kernel_sets_of
-from worker.engine.native.library import Precision
+from worker.engine.native.library import CacheFormat, Precision
 
 COMPILER, EMULATOR, DISASSEMBLER = "aarch64-linux-gnu-gcc", "qemu-aarch64", "aarch64-linux-gnu-objdump"
 SYSTEM = "/usr/aarch64-linux-gnu"  # the C library that programs of the cross compiler need
 SOURCE = Path(__file__).parent / "kernel_outputs.c"
 CPUS = {"i8mm": "max", "dotprod": "cortex-a76", "portable": "cortex-a72"}  # the simplest CPU that has the kernels
 TIMEOUT_S = 240
+FORMATS = {  # of weights and cache
+    "fp32": (Precision.FP32, CacheFormat.AUTO),
+    "int8": (Precision.INT8, CacheFormat.AUTO),
+    "int8 cache": (Precision.INT8, CacheFormat.INT8),
+}
 
+Format = tuple[Precision, CacheFormat]
 Results = dict[str, dict[int, np.ndarray]]
 
 
@@ -50,6 +56,11 @@ def run(command: list[str]) -> bytes:
     done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=False)
     assert done.returncode == 0, f"{command} ended with {done.returncode}: {done.stderr.decode()}"
     return done.stdout
+
+
+def arguments(numbers: Format) -> list[str]:
+    """The program's arguments for a format."""
+    return [str(int(one)) for one in numbers]
 
 
 def parse(output: bytes) -> Results:
@@ -88,16 +99,16 @@ def emulate(arm_library: Path) -> Callable[..., bytes]:
 
 
 @pytest.fixture(scope="module")
-def arm(emulate: Callable[..., bytes]) -> Callable[[str, Precision], Results]:
+def arm(emulate: Callable[..., bytes]) -> Callable[[str, Format], Results]:
     """The results of a kernel set for ARM, on the simplest CPU that has it."""
-    return cache(lambda kernels, precision: parse(emulate(CPUS[kernels], kernels, str(int(precision)))))
+    return cache(lambda kernels, numbers: parse(emulate(CPUS[kernels], kernels, *arguments(numbers))))
 
 
 @pytest.fixture(scope="module")
-def portable_here(build_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Precision], Results]:
+def portable_here(build_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Format], Results]:
     """The results of the portable kernels on this machine."""
     program = program_with(build_library(build_dir), "cc", tmp_path_factory.mktemp("here"))
-    return cache(lambda precision: parse(run([str(program), "portable", str(int(precision))])))
+    return cache(lambda numbers: parse(run([str(program), "portable", *arguments(numbers)])))
 
 
 def relative_error(actual: np.ndarray, expected: np.ndarray) -> float:
@@ -119,27 +130,33 @@ def test_the_products_use_the_instructions_of_their_sets_and_portable_code_none_
 
 @pytest.mark.parametrize("kernels", CPUS)
 def test_int8_products_have_the_same_bits_as_the_portable_ones_here(kernels, arm, portable_here):
-    expected = portable_here(Precision.INT8)["linear"]
-    for number, result in arm(kernels, Precision.INT8)["linear"].items():
+    expected = portable_here(FORMATS["int8"])["linear"]
+    for number, result in arm(kernels, FORMATS["int8"])["linear"].items():
         assert np.array_equal(result, expected[number]), f"{number} rows"
 
 
 @pytest.mark.parametrize(
-    ("precision", "kernels"),
-    [(Precision.INT8, "dotprod"), (Precision.FP32, "dotprod"), (Precision.FP32, "portable")],
-    ids=["int8 dotprod", "fp32 dotprod", "fp32 portable"],  # int8 portable has a cache of other floats
+    ("numbers", "kernels"),  # without a cache in int8, int8 portable has a cache of other floats
+    [
+        ("int8", "dotprod"),
+        ("int8 cache", "dotprod"),
+        ("int8 cache", "portable"),
+        ("fp32", "dotprod"),
+        ("fp32", "portable"),
+    ],
+    ids=["int8 dotprod", "int8 cache dotprod", "int8 cache portable", "fp32 dotprod", "fp32 portable"],
 )
-def test_the_sets_for_arm_compute_the_same_bits(precision, kernels, arm):
-    expected, found = arm("i8mm", precision), arm(kernels, precision)
+def test_the_sets_for_arm_compute_the_same_bits(numbers, kernels, arm):
+    expected, found = arm("i8mm", FORMATS[numbers]), arm(kernels, FORMATS[numbers])
     for name, results in expected.items():
         for number, result in results.items():
             assert np.array_equal(result, found[name][number]), f"{name} {number}"
 
 
 @pytest.mark.parametrize("kernels", CPUS)
-@pytest.mark.parametrize("precision", Precision, ids=["fp32", "int8"])
-def test_batch_chunks_and_threads_do_not_change_a_bit(kernels, precision, arm):
-    results = arm(kernels, precision)
+@pytest.mark.parametrize("numbers", FORMATS.values(), ids=FORMATS)
+def test_batch_chunks_and_threads_do_not_change_a_bit(kernels, numbers, arm):
+    results = arm(kernels, numbers)
     for name in ("logits", "fp32_adapter", "bf16_adapter", "int8_adapter"):
         for one, other in pairwise(results[name].values()):
             assert np.array_equal(one, other), name
@@ -149,15 +166,15 @@ def test_batch_chunks_and_threads_do_not_change_a_bit(kernels, precision, arm):
 
 
 @pytest.mark.parametrize("kernels", CPUS)
-@pytest.mark.parametrize(("precision", "bound"), [(Precision.FP32, 1e-5), (Precision.INT8, 5e-3)], ids=["fp32", "int8"])
-def test_results_agree_with_the_portable_kernels_here(kernels, precision, bound, arm, portable_here):
-    expected = portable_here(precision)
-    for name, results in arm(kernels, precision).items():
+@pytest.mark.parametrize(("numbers", "bound"), [("fp32", 1e-5), ("int8", 5e-3), ("int8 cache", 5e-3)], ids=FORMATS)
+def test_results_agree_with_the_portable_kernels_here(kernels, numbers, bound, arm, portable_here):
+    expected = portable_here(FORMATS[numbers])
+    for name, results in arm(kernels, FORMATS[numbers]).items():
         for number, result in results.items():
             assert relative_error(result, expected[name][number]) < bound, f"{name} {number}"
 
 
 def test_adapters_change_the_logits(portable_here):
-    results = portable_here(Precision.FP32)
+    results = portable_here(FORMATS["fp32"])
     for name in ("fp32_adapter", "bf16_adapter", "int8_adapter"):
         assert relative_error(results[name][0], results["logits"][10]) > 0.05, name

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import Gemma2Config, GPT2Config, LlamaConfig, Qwen2Config
 
-from tests.native.conftest import GPT2, LLAMA, make_model, prompt, row
+from tests.native.conftest import FORMATS, GPT2, LLAMA, make_model, prompt, row
 from worker.engine.model_runner import UnsupportedModelError
 from worker.engine.native.build import build_library
 from worker.engine.native.errors import BuildFailed, NativeUnavailable
@@ -119,11 +119,11 @@ def test_weights_that_are_not_finite_are_refused(value, precision, make_runner):
         make_runner(model, precision=precision)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_a_sequence_that_overflows_gets_nan_logits_and_its_neighbour_does_not(precision, make_runner):
+@pytest.mark.parametrize("numbers", FORMATS.values(), ids=FORMATS)
+def test_a_sequence_that_overflows_gets_nan_logits_and_its_neighbour_does_not(numbers, make_runner):
     model = make_model("llama")
     model.model.embed_tokens.weight[9] = float("inf")
-    runner = make_runner(model, precision=precision)
+    runner = make_runner(model, **numbers)
     expected = runner.forward([row(0, (1, 2, 3))]).clone()
     logits = runner.forward([row(0, (1, 2, 3)), row(1, (1, 9, 3))])
     assert torch.equal(logits[:1], expected)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
-from tests.native.conftest import make_model, prompt, row
+from tests.native.conftest import FORMATS, make_model, prompt, row
 
 LENGTH = 330  # six blocks, two spans
 
 
-@pytest.fixture(params=["fp32", "int8"])
-def precision(request: pytest.FixtureRequest) -> str:
+@pytest.fixture(params=FORMATS.values(), ids=FORMATS)
+def numbers(request: pytest.FixtureRequest) -> dict[str, Any]:
     return request.param
 
 
@@ -28,8 +30,8 @@ def decode_alone(runner, token_ids: tuple[int, ...], num_decoded: int = 3) -> Te
     return torch.cat([runner.forward([row(0, token_ids[i : i + 1], i)]).clone() for i in range(begin, len(token_ids))])
 
 
-def test_chunks_of_any_size_give_the_same_bits(model, precision, make_runner):
-    runner = make_runner(model, precision=precision)
+def test_chunks_of_any_size_give_the_same_bits(model, numbers, make_runner):
+    runner = make_runner(model, **numbers)
     token_ids = prompt(LENGTH)
     expected = runner.forward([row(0, token_ids)]).clone()
     for size in (1, 5, 64, 100):
@@ -38,8 +40,8 @@ def test_chunks_of_any_size_give_the_same_bits(model, precision, make_runner):
         assert torch.equal(logits, expected), f"chunks of {size}"
 
 
-def test_batch_mates_do_not_change_a_bit(model, precision, make_runner):
-    runner = make_runner(model, precision=precision, max_num_seqs=9)
+def test_batch_mates_do_not_change_a_bit(model, numbers, make_runner):
+    runner = make_runner(model, **numbers, max_num_seqs=9)
     token_ids = prompt(LENGTH)
     expected = decode_alone(runner, token_ids)
     for num_mates in (1, 2, 5, 8):
@@ -54,8 +56,8 @@ def test_batch_mates_do_not_change_a_bit(model, precision, make_runner):
             assert torch.equal(logits[-1], expected[offset]), f"{num_mates} mates"
 
 
-def test_a_chunk_of_a_mate_does_not_change_a_bit(model, precision, make_runner):
-    runner = make_runner(model, precision=precision)
+def test_a_chunk_of_a_mate_does_not_change_a_bit(model, numbers, make_runner):
+    runner = make_runner(model, **numbers)
     token_ids = prompt(LENGTH)
     expected = decode_alone(runner, token_ids, 1)
     runner.forward([row(0, token_ids[:-1], needs_logits=False)])
@@ -64,8 +66,8 @@ def test_a_chunk_of_a_mate_does_not_change_a_bit(model, precision, make_runner):
 
 
 @pytest.mark.parametrize("num_draft_tokens", [1, 2, 3])
-def test_draft_tokens_get_the_same_bits_as_one_by_one(model, precision, make_runner, num_draft_tokens):
-    runner = make_runner(model, precision=precision)
+def test_draft_tokens_get_the_same_bits_as_one_by_one(model, numbers, make_runner, num_draft_tokens):
+    runner = make_runner(model, **numbers)
     token_ids = prompt(LENGTH)
     expected = decode_alone(runner, token_ids, 1 + num_draft_tokens)
     begin = LENGTH - 1 - num_draft_tokens
@@ -75,8 +77,8 @@ def test_draft_tokens_get_the_same_bits_as_one_by_one(model, precision, make_run
     assert torch.equal(logits[1:], expected)
 
 
-def test_the_cache_entry_of_a_rejected_draft_token_does_not_matter(model, precision, make_runner):
-    runner = make_runner(model, precision=precision)
+def test_the_cache_entry_of_a_rejected_draft_token_does_not_matter(model, numbers, make_runner):
+    runner = make_runner(model, **numbers)
     token_ids = prompt(LENGTH)
     expected = decode_alone(runner, token_ids)
     begin = LENGTH - 3
@@ -86,19 +88,17 @@ def test_the_cache_entry_of_a_rejected_draft_token_does_not_matter(model, precis
     assert torch.equal(found, expected)
 
 
-def test_the_number_of_threads_does_not_change_a_bit(model, precision, make_runner):
+def test_the_number_of_threads_does_not_change_a_bit(model, numbers, make_runner):
     token_ids = prompt(LENGTH)
-    one, two, three = (
-        decode_alone(make_runner(model, precision=precision, threads=threads), token_ids) for threads in (1, 2, 3)
-    )
+    one, two, three = (decode_alone(make_runner(model, **numbers, threads=threads), token_ids) for threads in (1, 2, 3))
     assert torch.equal(one, two)
     assert torch.equal(one, three)
 
 
-def test_every_kernel_set_keeps_rows_apart(precision, make_runner, all_kernels):
+def test_every_kernel_set_keeps_rows_apart(numbers, make_runner, all_kernels):
     model, token_ids = make_model("llama"), prompt(100)
     for kernels in all_kernels:
-        runner = make_runner(model, precision=precision, kernels=kernels, max_num_seqs=9)
+        runner = make_runner(model, **numbers, kernels=kernels, max_num_seqs=9)
         alone = runner.forward([row(0, token_ids)]).clone()
         together = runner.forward([row(sequence, token_ids[: 92 + sequence]) for sequence in range(9)])
         assert torch.equal(alone[0], together[8]), kernels

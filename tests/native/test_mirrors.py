@@ -36,6 +36,8 @@ CONSTANTS = {
     "SLM_INT8": library.Precision.INT8,
     "SLM_RMS_NORM": NormKind.RMS_NORM,
     "SLM_LAYER_NORM": NormKind.LAYER_NORM,
+    "SLM_CACHE_AUTO": library.CacheFormat.AUTO,
+    "SLM_CACHE_INT8": library.CacheFormat.INT8,
     "SLM_SWIGLU": MlpKind.SWIGLU,
     "SLM_GELU_TANH": MlpKind.GELU_TANH,
     "SLM_EMBEDDING_FP32": library.EmbeddingKind.FP32,

@@ -46,8 +46,8 @@ def model() -> Any:
     return AutoModelForCausalLM.from_config(CONFIG).eval()
 
 
-def choose(model: Any, dtype: Dtype) -> tuple[type, str]:
-    runner, name = make_runner(model, runner_config(), dtype)
+def choose(model: Any, dtype: Dtype, **config: Any) -> tuple[type, str]:
+    runner, name = make_runner(model, runner_config(**config), dtype)
     runner.close()
     return type(runner), name
 
@@ -55,6 +55,13 @@ def choose(model: Any, dtype: Dtype) -> tuple[type, str]:
 @pytest.mark.parametrize(("dtype", "name"), [("auto", "int8"), ("int8", "int8"), ("float32", "float32")])
 def test_a_cpu_model_runs_natively_in_the_requested_number_format(model: Any, dtype: Dtype, name: str) -> None:
     assert choose(model, dtype) == (NativeRunner, name)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "name"), [("auto", "int8 with a cache in int8"), ("float32", "float32 with a cache in int8")]
+)
+def test_a_cache_in_int8_is_another_number_format(model: Any, dtype: Dtype, name: str) -> None:
+    assert choose(model, dtype, kv_cache_dtype="int8") == (NativeRunner, name)
 
 
 def test_other_number_formats_run_through_torch(model: Any) -> None:
@@ -85,6 +92,14 @@ def test_int8_that_was_requested_but_is_not_available_is_an_error(model: Any, mo
     monkeypatch.setattr(NativeRunner, "pack", _no_compiler)
     with pytest.raises(ModelUnavailable, match=r"no C compiler.*SLM_DTYPE"):
         choose(model, "int8")
+
+
+def test_a_cache_in_int8_is_not_replaced_by_a_larger_one(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(NativeRunner, "pack", _no_compiler)
+    with pytest.raises(ModelUnavailable, match=r"no C compiler.*Set SLM_KV_CACHE_DTYPE to auto"):
+        choose(model, "auto", kv_cache_dtype="int8")
+    with pytest.raises(ModelUnavailable, match=r"Set SLM_DTYPE and SLM_KV_CACHE_DTYPE to auto"):
+        choose(model, "int8", kv_cache_dtype="int8")
 
 
 def test_a_native_runner_with_wrong_results_is_closed_and_not_used(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:

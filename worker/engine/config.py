@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.settings import Device, Dtype
+from common.settings import Device, Dtype, KvCacheDtype
 
 PREFILL_CHUNK = 256  # tokens
 
@@ -23,6 +23,7 @@ class RunnerConfig:
         context_length: maximum tokens of a sequence, prompt and answer together.
         kv_bytes: maximum memory for keys and values; None: `make_runner` chooses by device, and a runner without it
             takes what `max_num_seqs` full sequences need.
+        kv_cache_dtype: number format of keys and values; auto: the runner chooses.
         num_threads: CPU threads of a step.
         build_dir: folder for the compiled kernels.
     """
@@ -30,6 +31,7 @@ class RunnerConfig:
     max_num_seqs: int
     context_length: int
     kv_bytes: int | None
+    kv_cache_dtype: KvCacheDtype = "auto"
     num_threads: int
     build_dir: Path
 

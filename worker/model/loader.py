@@ -50,6 +50,7 @@ def engine_config(settings: Settings) -> EngineConfig:
             max_num_seqs=settings.max_num_seqs,
             context_length=settings.context,
             kv_bytes=settings.kv_memory,
+            kv_cache_dtype=settings.kv_cache_dtype,
             num_threads=settings.threads or usable_cores(),
             build_dir=settings.data_dir / "native",
         ),

@@ -40,6 +40,13 @@ def test_what_a_base_does_not_set_is_as_in_the_settings(monkeypatch: pytest.Monk
     assert (settings.base_model, settings.device, settings.dtype) == ("SmolLM2-135M-Instruct", "cuda", "float32")
 
 
+def test_a_base_may_have_a_cache_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    models = "a=x,kv_cache_dtype=int8; b=y"
+    of_a, of_b = (read(monkeypatch, SLM_MODELS=models, SLM_WORKER_BASE=name).of_worker() for name in "ab")
+    assert (of_a.kv_cache_dtype, of_b.kv_cache_dtype) == ("int8", "auto")
+    assert of_a.own_base.to_text() == "a=x,kv_cache_dtype=int8"
+
+
 def test_one_base_model_has_no_lanes_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = read(monkeypatch, SLM_BASE_MODEL="/models/qwen")
     assert settings.bases == (Base("qwen", "/models/qwen"),)
@@ -58,10 +65,11 @@ def test_one_base_model_has_no_lanes_of_its_own(monkeypatch: pytest.MonkeyPatch)
         ("default=x", "'default' cannot name a base model"),
         ("train=x", "'train' cannot name a base model"),
         ("a=x,worker=2", "'a' has an unknown option 'worker': did you mean workers?"),
-        ("a=x,zzz", "'a' has an unknown option 'zzz': there are workers, device, dtype"),
+        ("a=x,zzz", "'a' has an unknown option 'zzz': there are workers, device, dtype, kv_cache_dtype"),
         ("a=x,workers=0", "workers of 'a' must be a whole number from 1 to 64; got '0'"),
         ("a=x,workers=many", "workers of 'a' must be a whole number from 1 to 64; got 'many'"),
         ("a=x,device=gpu", "device of 'a' must be one of auto, cpu, cuda, mps; got 'gpu'"),
+        ("a=x,kv_cache_dtype=fp8", "kv_cache_dtype of 'a' must be one of auto, int8; got 'fp8'"),
         ("a=x,dtype=int4", "dtype of 'a' must be one of auto, float32, bfloat16, float16, int8; got 'int4'"),
     ],
 )

@@ -30,7 +30,6 @@ from worker.engine.native.runner import NativeCode, NativeRunner
 logger = logging.getLogger(__name__)
 
 _PRECISIONS: dict[Dtype, Literal["fp32", "int8"]] = {"auto": "int8", "int8": "int8", "float32": "fp32"}
-_DTYPES = {"fp32": "float32", "int8": "int8"}
 _ENGINE, _MODELS = Path(__file__).parent.parent, Path(models.__file__).parent
 # The folders with the modules that determine what a file contains.
 _SOURCES = (*(_ENGINE / name for name in ("checkpoints", "loading", "native", "runners")), _MODELS, _MODELS / "text")
@@ -80,7 +79,7 @@ class PreparedModel:
             runner = NativeRunner(self._code, self._packed, replace(config, kv_bytes=budget))
         except CacheTooSmall as err:
             raise ModelUnavailable(f"{err} Set SLM_KV_MEMORY higher or SLM_CONTEXT lower.") from err
-        return runner, _DTYPES[self._code.precision]
+        return runner, runner.number_format
 
     def close(self) -> None:
         """Free the memory and unmap the file."""

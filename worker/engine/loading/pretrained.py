@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
 from common.errors import ModelUnavailable
-from common.settings import Device, Dtype
+from common.settings import Device, Dtype, KvCacheDtype
 from models.context import declared_context
 from worker.engine.config import EngineConfig
 from worker.engine.loading.errors import LOAD_ERRORS, UnusableFiles
@@ -26,13 +26,14 @@ def read_model(source: str, config: EngineConfig) -> tuple[Any, Any, int]:
     """Return a model on its device, its tokenizer, and the maximum number of tokens that it supports.
 
     Raises:
-        ModelUnavailable: the device does not exist, or does not support the number format.
+        ModelUnavailable: the device does not exist, or does not support the number formats.
         UnusableFiles: its weights are not finite, or its tokenizer cannot be used.
         OSError, ValueError, ...: `LOAD_ERRORS`.
     """
     disable_progress_bar()  # type: ignore[no-untyped-call]
     device, device_reason = choose_device(config.device)
     dtype, dtype_reason = choose_dtype(config.dtype, device)
+    check_cache_dtype(config.runner.kv_cache_dtype, device, dtype)
     logger.info("device=%s (%s) dtype=%s (%s)", device, device_reason, dtype, dtype_reason)
     model, tokenizer = _from_pretrained(source, dtype)
     _check_finite(model, source)
@@ -72,6 +73,20 @@ def choose_dtype(wish: Dtype, device: torch.device) -> tuple[torch.dtype, str]:
     if device.type in ("cuda", "mps"):
         return torch.float16, "half the memory traffic; this device computes no bfloat16"
     return torch.float32, "exact; made int8 where the native kernels run"
+
+
+def check_cache_dtype(wish: KvCacheDtype, device: torch.device, dtype: torch.dtype) -> None:
+    """Check that a runner for the weights, as they are read, may have a cache in that format.
+
+    Raises:
+        ModelUnavailable: only the native runner has such a cache, and it cannot compute these weights.
+    """
+    if wish == "int8" and (device.type != "cpu" or dtype != torch.float32):
+        computed = str(dtype).removeprefix("torch.")
+        raise ModelUnavailable(
+            "A key-value cache in int8 needs a CPU, and weights in int8 or float32. "
+            f"Set SLM_KV_CACHE_DTYPE to auto for {computed} on {device.type}."
+        )
 
 
 def context_limit(config: Any, tokenizer: Any) -> int:

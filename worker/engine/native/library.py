@@ -21,6 +21,13 @@ class Precision(IntEnum):
     INT8 = 1
 
 
+class CacheFormat(IntEnum):
+    """Number format of cached keys and values."""
+
+    AUTO = 0
+    INT8 = 1
+
+
 class EmbeddingKind(IntEnum):
     """Storage format of the token embeddings."""
 
@@ -128,8 +135,8 @@ _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     "slm_available_kernels": (c_char_p, [c_int32]),
     "slm_packed_size": (c_size_t, [c_char_p, c_int32, c_int32, c_int32]),
     "slm_pack_rows": (c_int32, [c_char_p, c_int32, c_void_p, c_void_p, c_int32, c_int32, c_int32]),
-    "slm_block_size": (c_size_t, [POINTER(NativeModel), c_char_p]),
-    "slm_create": (c_void_p, [POINTER(NativeModel), c_char_p, c_void_p, c_int32, c_int32, c_int32]),
+    "slm_block_size": (c_size_t, [POINTER(NativeModel), c_char_p, c_int32]),
+    "slm_create": (c_void_p, [POINTER(NativeModel), c_char_p, c_int32, c_void_p, c_int32, c_int32, c_int32]),
     "slm_reserve_ranks": (c_int32, [c_void_p, c_int32]),
     "slm_forward": (None, [c_void_p, POINTER(NativeRow), c_int32, c_void_p, c_void_p]),
     "slm_linear_forward": (None, [c_void_p, POINTER(NativeLinear), c_void_p, c_int32, c_void_p]),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from common.settings import KvCacheDtype
 from worker.engine.config import RunnerConfig
 from worker.engine.kv_cache.budget import affordable_blocks
 from worker.engine.model_runner import OutOfMemoryError, PreparedAdapter, Row
@@ -22,6 +23,7 @@ from worker.engine.native.errors import NativeUnavailable
 from worker.engine.native.kernel_sets import KERNEL_SETS, KernelSet
 from worker.engine.native.library import (
     BLOCK_TOKENS,
+    CacheFormat,
     LoraFormat,
     NativeLinear,
     NativeRow,
@@ -47,6 +49,8 @@ MAX_DRAFT_TOKENS = 8  # verifying them together costs less than one more step
 # the time of the first long prompts.
 WARM_CACHE_BYTES, WARM_CACHE_PART = 64 << 20, 4
 PRECISIONS = {"fp32": Precision.FP32, "int8": Precision.INT8}
+NUMBER_FORMATS = {"fp32": "float32", "int8": "int8"}  # as `SLM_DTYPE` has them
+CACHE_FORMATS: dict[KvCacheDtype, CacheFormat] = {"auto": CacheFormat.AUTO, "int8": CacheFormat.INT8}
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -102,13 +106,15 @@ class NativeRunner:
         self.max_num_seqs = max_num_seqs = config.max_num_seqs
         self.context_length = config.context_length
         self.code, self.model = code, model
+        self._kv_cache_dtype = config.kv_cache_dtype
         self._library = code.library
         kernel_set = KERNEL_SETS[code.kernels]
         self.mixed_chunk, self.short_prompt = kernel_set.mixed_chunk, kernel_set.short_prompt
         self._lora_format = _lora_format(code.precision, kernel_set)
         self._adapters: dict[str, PackedAdapter | None] = {BASE_ADAPTER: None}
         self.vocab_size = model.native.vocab_size
-        self.block_bytes: int = self._library.slm_block_size(model.native, code.kernels.encode())
+        cache_format = CACHE_FORMATS[config.kv_cache_dtype]
+        self.block_bytes: int = self._library.slm_block_size(model.native, code.kernels.encode(), cache_format)
         self._max_row_blocks = _blocks_for(config.context_length)
         self.num_blocks = affordable_blocks(self.block_bytes, self._max_row_blocks, config)
         self._cache = Memory(self.num_blocks * self.block_bytes)
@@ -119,14 +125,14 @@ class NativeRunner:
         # Rows that are never written take no memory.
         self._logits = np.empty((max_num_seqs * (1 + self.max_draft_tokens), self.vocab_size), np.float32)
         self._handle = self._library.slm_create(
-            *(model.native, code.kernels.encode(), self._cache.address),
+            *(model.native, code.kernels.encode(), cache_format, self._cache.address),
             *(MAX_STEP_TOKENS, max_num_seqs, config.num_threads),
         )
         if not self._handle:
             raise MemoryError("The native runner could not allocate memory or start its threads.")
         logger.info(
-            "Native %s runner: %s kernels, %d threads, %.0f MB of weights, %d sequences over %d blocks of %d tokens.",
-            *(code.precision, code.kernels, config.num_threads, model.packed_bytes / 1e6),
+            "Native runner, %s: %s kernels, %d threads, %.0f MB of weights, %d sequences over %d blocks of %d tokens.",
+            *(self.number_format, code.kernels, config.num_threads, model.packed_bytes / 1e6),
             *(max_num_seqs, self.num_blocks, BLOCK_TOKENS),
         )
 
@@ -173,6 +179,12 @@ class NativeRunner:
     def kernels(self) -> str:
         """The name of the kernel set."""
         return self.code.kernels
+
+    @property
+    def number_format(self) -> str:
+        """The name of the number format; all runners of one format on one kernel set give the same bits."""
+        weights = NUMBER_FORMATS[self.code.precision]
+        return weights if self._kv_cache_dtype == "auto" else f"{weights} with a cache in {self._kv_cache_dtype}"
 
     @property
     def packed_bytes(self) -> int:

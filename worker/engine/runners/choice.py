@@ -63,11 +63,14 @@ def _make_runner(model: Any, check: RunnerCheck, config: RunnerConfig, dtype: Dt
                 config,
                 precision="fp32" if dtype == FLOAT32 else "int8",
             )
-            _check_native(native, check, None if dtype == FLOAT32 else INT8_TOLERANCE)
-            return native, FLOAT32 if dtype == FLOAT32 else INT8
+            is_exact = dtype == FLOAT32 and config.kv_cache_dtype != INT8
+            _check_native(native, check, None if is_exact else INT8_TOLERANCE)
+            return native, native.number_format
         except (NativeUnavailable, UnsupportedModelError) as err:
-            if dtype == INT8:
-                raise ModelUnavailable(f"int8 is not available on this machine: {err} Set SLM_DTYPE to auto.") from err
+            if needless := _settings_for_native(config, dtype):
+                raise ModelUnavailable(
+                    f"int8 is not available on this machine: {err} Set {' and '.join(needless)} to auto."
+                ) from err
             logger.warning("the native kernels are not used, so generation is slower: %s", err)
     number_format = str(model.dtype).removeprefix("torch.")
     if model.device.type != "cpu":
@@ -78,6 +81,12 @@ def _make_runner(model: Any, check: RunnerCheck, config: RunnerConfig, dtype: Dt
         except UnsupportedModelError as err:
             logger.warning("decode steps are not captured as CUDA graphs, so generation is slower: %s", err)
     return _transformers_runner(model, check, config), number_format
+
+
+def _settings_for_native(config: RunnerConfig, dtype: Dtype) -> list[str]:
+    """Return the settings that only the native runner can follow."""
+    chosen = {"SLM_DTYPE": dtype, "SLM_KV_CACHE_DTYPE": config.kv_cache_dtype}
+    return [name for name, value in chosen.items() if value == INT8]
 
 
 def _default_budget(model: Any, context_length: int) -> int:

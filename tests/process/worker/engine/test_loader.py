@@ -30,7 +30,7 @@ from worker.engine.loading.loader import (
     EngineModel,
     load_model,
 )
-from worker.engine.loading.pretrained import choose_device, choose_dtype, context_limit
+from worker.engine.loading.pretrained import check_cache_dtype, choose_device, choose_dtype, context_limit
 from worker.engine.loading.texts import TokenizerDecoder
 from worker.engine.loading.tokenizer import declared_end_ids, end_token_ids
 from worker.engine.sequence import Sequence
@@ -353,6 +353,18 @@ def test_the_number_format_suits_the_device(
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_bfloat16)
 
     assert choose_dtype("auto", torch.device(device))[0] is dtype
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "named"),
+    [("cuda", torch.bfloat16, "bfloat16 on cuda"), ("cpu", torch.bfloat16, "bfloat16 on cpu")],
+    ids=["a GPU", "half floats on a CPU"],
+)
+def test_a_cache_in_int8_is_refused_by_name_where_no_runner_has_it(device: str, dtype: torch.dtype, named: str) -> None:
+    with pytest.raises(ModelUnavailable, match=f"Set SLM_KV_CACHE_DTYPE to auto for {named}"):
+        check_cache_dtype("int8", torch.device(device), dtype)
+    check_cache_dtype("auto", torch.device(device), dtype)
+    check_cache_dtype("int8", torch.device("cpu"), torch.float32)
 
 
 def make_config(**options: Any) -> Any:

@@ -88,6 +88,20 @@ def test_it_is_for_one_content_number_format_and_context_on_a_cpu(base: Path, bu
     found.close()
 
 
+def test_it_serves_with_any_cache(base: Path, build_dir: Path) -> None:
+    prepare(base, build_dir)
+    runners = []
+    for dtype in ("auto", "int8"):
+        found = find_prepared(config(build_dir), BASE_ID)
+        assert found is not None
+        runner, name = found.make_runner(replace(config(build_dir).runner, kv_cache_dtype=dtype))
+        runners.append((name, runner.block_bytes))
+        runner.close()
+    (exact, exact_bytes), (short, short_bytes) = runners
+    assert (exact, short) == ("int8", "int8 with a cache in int8")
+    assert short_bytes < exact_bytes
+
+
 def test_an_update_of_the_server_makes_it_again(
     base: Path, build_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

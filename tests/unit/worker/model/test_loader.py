@@ -19,6 +19,7 @@ def test_each_setting_of_the_engine_reaches_it(tmp_path: Path) -> None:
         max_num_seqs=3,
         context=99,
         kv_memory=ByteSize(12345),
+        kv_cache_dtype="int8",
         threads=5,
         data_dir=tmp_path,
     )
@@ -27,7 +28,12 @@ def test_each_setting_of_the_engine_reaches_it(tmp_path: Path) -> None:
         device="mps",
         dtype="float16",
         runner=RunnerConfig(
-            max_num_seqs=3, context_length=99, kv_bytes=12345, num_threads=5, build_dir=tmp_path / "native"
+            max_num_seqs=3,
+            context_length=99,
+            kv_bytes=12345,
+            kv_cache_dtype="int8",
+            num_threads=5,
+            build_dir=tmp_path / "native",
         ),
         prefill_chunk=PREFILL_CHUNK,
     )

@@ -29,25 +29,34 @@ static size_t max_queries(const struct attention *attention) {
     return (size_t)(attention_tile_tokens(attention) * group_size(attention));
 }
 
-/* How many numbers the keys (or the values) of one head have in a block. */
-static size_t half_block(int32_t head_size) { return (size_t)head_size * SLM_BLOCK_TOKENS; }
+/* Size of the keys (or the values) of one head in a block in bytes, without their scales. */
+static size_t numbers_size(int32_t head_size, const struct cache_format *format) {
+    return (size_t)head_size * SLM_BLOCK_TOKENS * format->item_size;
+}
 
-/* fp32 models use the exact cache format. */
-static const struct cache_format *cache_format(const struct slm_model *model, const struct kernels *kernels) {
+/* The same with their scales: the distance from the keys to the values. */
+static size_t half_size(int32_t head_size, const struct cache_format *format) {
+    return numbers_size(head_size, format) + (format->has_scales ? SLM_BLOCK_TOKENS * sizeof(float) : 0);
+}
+
+static const struct cache_format *format_of(int32_t cache, const struct slm_model *model,
+                                            const struct kernels *kernels) {
+    if (cache == SLM_CACHE_INT8) return &kernels->int8_cache;
     return model->precision == SLM_INT8 ? &kernels->short_cache : &kernels->exact_cache;
 }
 
 static size_t block_size(const struct slm_model *model, const struct cache_format *format) {
-    return (size_t)(model->num_layers * model->num_kv_heads) * 2 * half_block(model->head_size) * format->item_size;
+    return (size_t)(model->num_layers * model->num_kv_heads) * 2 * half_size(model->head_size, format);
 }
 
-size_t slm_block_size(const struct slm_model *model, const char *kernels) {
+size_t slm_block_size(const struct slm_model *model, const char *kernels, int32_t cache_format) {
     const struct kernels *set = find_kernels(kernels);
-    return set == NULL ? 0 : block_size(model, cache_format(model, set));
+    return set == NULL ? 0 : block_size(model, format_of(cache_format, model, set));
 }
 
-struct attention attention_over(const struct slm_model *model, const struct kernels *kernels, void *cache) {
-    const struct cache_format *format = cache_format(model, kernels);
+struct attention attention_over(const struct slm_model *model, const struct kernels *kernels, int32_t cache_format,
+                                void *cache) {
+    const struct cache_format *format = format_of(cache_format, model, kernels);
     return (struct attention){.kernels = kernels,
                               .format = format,
                               .cache = cache,
@@ -61,17 +70,27 @@ struct attention attention_over(const struct slm_model *model, const struct kern
 static char *block_keys(const struct attention *attention, int32_t layer, int32_t block, int32_t kv_head) {
     char *start = attention->cache + (size_t)block * attention->block_size;
     size_t head = (size_t)layer * (size_t)attention->num_kv_heads + (size_t)kv_head;
-    return start + head * 2 * half_block(attention->head_size) * attention->format->item_size;
+    return start + head * 2 * half_size(attention->head_size, attention->format);
 }
 
-static char *block_values(const struct attention *attention, int32_t layer, int32_t block, int32_t kv_head) {
-    return block_keys(attention, layer, block, kv_head) +
-           half_block(attention->head_size) * attention->format->item_size;
+/* The scales of a block's keys (or values) of one head, [SLM_BLOCK_TOKENS]; NULL: the format has none. */
+static float *scales_of(const struct attention *attention, char *numbers) {
+    const struct cache_format *format = attention->format;
+    return format->has_scales ? (float *)(numbers + numbers_size(attention->head_size, format)) : NULL;
 }
 
 /* panel[i * PANEL_ROWS] = x[i] */
 static void spread(const char *x, int32_t n, size_t item_size, char *panel) {
     for (int32_t i = 0; i < n; i++, x += item_size, panel += PANEL_ROWS * item_size) memcpy(panel, x, item_size);
+}
+
+/* The columns of a panel that belong to one key. */
+static void store_key(const char *key, int32_t size, size_t item_size, char *panel) {
+    switch (item_size) { /* constant sizes avoid calls of memcpy */
+    case sizeof(int8_t): spread(key, size, sizeof(int8_t), panel); break;
+    case sizeof(uint16_t): spread(key, size, sizeof(uint16_t), panel); break;
+    default: spread(key, size, sizeof(float), panel);
+    }
 }
 
 void attention_store(const struct attention *attention, int32_t layer, const int32_t *block_table, int32_t position,
@@ -82,15 +101,19 @@ void attention_store(const struct attention *attention, int32_t layer, const int
     const int32_t block = block_table[position / SLM_BLOCK_TOKENS];
     char converted[MAX_HEAD_SIZE * sizeof(float)];
     for (int32_t h = 0; h < attention->num_kv_heads; h++, keys += size, values += size) {
-        char *key_panel = block_keys(attention, layer, block, h) + (size_t)(offset / PANEL_ROWS * size) * vector_size;
-        format->convert(keys, size, converted);
-        if (item_size == sizeof(uint16_t)) /* constant sizes avoid calls of memcpy */
-            spread(converted, size, sizeof(uint16_t), key_panel + (size_t)(offset % PANEL_ROWS) * sizeof(uint16_t));
-        else
-            spread(converted, size, sizeof(float), key_panel + (size_t)(offset % PANEL_ROWS) * sizeof(float));
-        char *value_vector = block_values(attention, layer, block, h) + (size_t)offset * vector_size;
-        for (int32_t d = 0; d < size; d += PANEL_ROWS, value_vector += SLM_BLOCK_TOKENS * vector_size)
-            format->convert(values + d, PANEL_ROWS, value_vector);
+        char *block_k = block_keys(attention, layer, block, h), *block_v = block_k + half_size(size, format);
+        const float key_scale = format->convert(keys, size, converted);
+        store_key(converted, size, item_size,
+                  block_k + (size_t)(offset / PANEL_ROWS * size) * vector_size +
+                      (size_t)(offset % PANEL_ROWS) * item_size);
+        const float value_scale = format->convert(values, size, converted);
+        for (int32_t p = 0; p < size / PANEL_ROWS; p++)
+            memcpy(block_v + (size_t)(p * SLM_BLOCK_TOKENS + offset) * vector_size, converted + (size_t)p * vector_size,
+                   vector_size);
+        if (format->has_scales) {
+            scales_of(attention, block_k)[offset] = key_scale;
+            scales_of(attention, block_v)[offset] = value_scale;
+        }
     }
 }
 
@@ -123,13 +146,13 @@ static int32_t visible_keys(int32_t position, int32_t block_start) {
 
 /* Turn scores into softmax weights, query by query; set tile->factors to the factors for the sums of earlier blocks. */
 static void weigh_block(const struct attention *attention, const struct attention_item *item, struct tile *tile,
-                        int32_t block_start) {
+                        int32_t block_start, const float *value_scales) {
     const size_t score_size = score_packed_row_size(attention);
     for (int32_t q = 0; q < tile->num_queries; q++) {
         float *scores = (float *)(tile->scores + (size_t)q * score_size);
         int32_t visible = visible_keys(item->position + q / group_size(attention), block_start);
         if (visible > 0) {
-            tile->factors[q] = attention->kernels->softmax(scores, visible, &tile->states[q]);
+            tile->factors[q] = attention->kernels->softmax(scores, visible, value_scales, &tile->states[q]);
         } else {
             tile->factors[q] = 1.0f;
             memset(scores, 0, SLM_BLOCK_TOKENS * sizeof(float));
@@ -144,14 +167,16 @@ static void attend_block(const struct attention *attention, int32_t layer, const
     const int32_t num_keys = visible_keys(item->position + item->num_tokens - 1, block_start);
     const size_t score_size = score_packed_row_size(attention), vector_size = PANEL_ROWS * format->item_size;
     /* The values follow the keys, and the keys of the next head follow the values. */
-    const size_t ahead = half_block(size) * format->item_size;
-    const struct panels keys = {.start = block_keys(attention, layer, block, kv_head),
+    const size_t ahead = half_size(size, format);
+    char *block_k = block_keys(attention, layer, block, kv_head), *block_v = block_k + ahead;
+    const struct panels keys = {.start = block_k,
                                 .size = (size_t)size * vector_size,
                                 .num = (num_keys + PANEL_ROWS - 1) / PANEL_ROWS,
                                 .columns = size,
+                                .scales = scales_of(attention, block_k),
                                 .ahead = ahead,
                                 .columns_ahead = num_keys};
-    const struct panels values = {.start = keys.start + ahead,
+    const struct panels values = {.start = block_v,
                                   .size = SLM_BLOCK_TOKENS * vector_size,
                                   .num = size / PANEL_ROWS,
                                   .columns = num_keys,
@@ -159,7 +184,7 @@ static void attend_block(const struct attention *attention, int32_t layer, const
                                   .columns_ahead = size};
     format->multiply(tile->queries, attention->kernels->fp32.packed_row_size(size), tile->num_queries, &keys,
                      (float *)tile->scores, score_size / sizeof(float));
-    weigh_block(attention, item, tile, block_start);
+    weigh_block(attention, item, tile, block_start, scales_of(attention, block_v));
     format->multiply(tile->scores, score_size, tile->num_queries, &values, tile->weighted, (size_t)size);
     for (int32_t q = 0; q < tile->num_queries; q++)
         attention->kernels->combine(tile->sums + q * size, tile->factors[q], tile->weighted + q * size, 1.0f, size);

@@ -1,8 +1,9 @@
 /* Attention over the KV cache.
  *
  * A block holds SLM_BLOCK_TOKENS tokens. For each layer and each key-value head it has the keys, as panels of 16 keys
- * [4][head_size][16], then the values, as panels of 16 dimensions [head_size / 16][64][16], floats or half floats. So
- * scores and weighted sums are tile products, without sums across a vector.
+ * [4][head_size][16], then the values, as panels of 16 dimensions [head_size / 16][64][16], floats, half floats or
+ * bytes. So scores and weighted sums are tile products, without sums across a vector. Behind the keys, and behind the
+ * values, a format of bytes has a float scale for each token [64].
  *
  * The keys of a query are split into spans of SPAN_TOKENS, starting at the first key. Each span gives a partial result
  * (an online softmax over its blocks), and the partial results are merged in order. The spans of a single token may be
@@ -44,7 +45,8 @@ struct partial {
     float *sums;                  /* [num_heads][head_size] */
 };
 
-struct attention attention_over(const struct slm_model *model, const struct kernels *kernels, void *cache);
+struct attention attention_over(const struct slm_model *model, const struct kernels *kernels, int32_t cache_format,
+                                void *cache);
 
 /* Size of a thread's scratch memory in bytes. */
 size_t attention_scratch_size(const struct attention *attention);

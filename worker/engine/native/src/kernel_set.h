@@ -4,6 +4,8 @@
 #include "row_operations.h"
 
 #define EXACT_CACHE {.item_size = sizeof(float), .convert = exact_convert, .multiply = exact_multiply}
+#define INT8_CACHE                                                                                                     \
+    {.item_size = sizeof(int8_t), .has_scales = 1, .convert = int8_convert, .multiply = int8_cache_multiply}
 #define LORA_FORMAT(format, name) [format] = {.shrink = name##_shrink, .expand = name##_expand}
 #ifdef VECTOR_HAS_HALF
 #define SHORT_CACHE {.item_size = sizeof(uint16_t), .convert = half_convert, .multiply = half_multiply}
@@ -44,6 +46,7 @@ const struct kernels KERNEL_SET = {
         },
     .exact_cache = EXACT_CACHE,
     .short_cache = SHORT_CACHE,
+    .int8_cache = INT8_CACHE,
     .rms_norm = rms_norm,
     .layer_norm = layer_norm,
     .rotate = rotate,

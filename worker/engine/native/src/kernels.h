@@ -65,6 +65,7 @@ struct panels {
     size_t size; /* of a panel, in bytes */
     int32_t num;
     int32_t columns;
+    const float *scales;   /* [num * PANEL_ROWS]: factors of the outputs; NULL: they have none */
     size_t ahead;          /* distance in bytes to the data that is read next */
     int32_t columns_ahead; /* columns to prefetch there */
 };
@@ -72,9 +73,10 @@ struct panels {
 /* The cache format of keys and values: panels of PANEL_ROWS numbers. */
 struct cache_format {
     size_t item_size;
-    /* out[n] = x in this format */
-    void (*convert)(const float *x, int32_t n, void *out);
-    /* out[num_packed_rows][panels->num * PANEL_ROWS] = fp32 packed rows . panels, as in struct product. */
+    int32_t has_scales; /* whether each key, and each value, of a head has a scale */
+    /* out[n] = x in this format; returns the scale, with x = out * scale. Without scales it is 1. */
+    float (*convert)(const float *x, int32_t n, void *out);
+    /* out[num_packed_rows][panels->num * PANEL_ROWS] = (fp32 packed rows . panels) * scales, as in struct product. */
     void (*multiply)(const char *packed_rows, size_t packed_row_size, int32_t num_packed_rows,
                      const struct panels *panels, float *out, size_t stride);
 };
@@ -102,8 +104,9 @@ struct kernels {
     struct product fp32, int8;
     struct cache_format exact_cache;
     struct cache_format short_cache; /* for int8 models: half floats if the set converts them in one instruction */
-    struct lora_format lora[4];      /* by enum slm_lora_format */
-    struct product int8_head; /* int8 with the set's most precise activations: errors of the head affect the logits */
+    struct cache_format int8_cache;
+    struct lora_format lora[4]; /* by enum slm_lora_format */
+    struct product int8_head;   /* int8 with the set's most precise activations: errors of the head affect the logits */
 
     /* out[n] = x / rms(x) * weight */
     void (*rms_norm)(const float *x, const float *weight, float epsilon, int32_t n, float *out);
@@ -116,8 +119,9 @@ struct kernels {
     /* out[n] = gelu(x), the tanh approximation */
     void (*gelu_tanh)(const float *x, int32_t n, float *out);
     /* Turn the scores of a block's first `valid` keys into weights (the others become 0), update the state, and return
-     * the factor for sums that used the old maximum. scores: [SLM_BLOCK_TOKENS] */
-    float (*softmax)(float *scores, int32_t valid, struct softmax_state *state);
+     * the factor for sums that used the old maximum. scores: [SLM_BLOCK_TOKENS]. scales: those of the first `valid`
+     * values, with which the weights are multiplied; the weights of the others are then undefined. NULL: there are none. */
+    float (*softmax)(float *scores, int32_t valid, const float *scales, struct softmax_state *state);
     /* y[n] = y * y_factor + x * x_factor */
     void (*combine)(float *y, float y_factor, const float *x, float x_factor, int32_t n);
     /* out[n] = x * factor */

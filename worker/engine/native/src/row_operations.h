@@ -82,7 +82,7 @@ static void gelu_tanh(const float *x, int32_t n, float *out) {
     }
 }
 
-static float softmax(float *scores, int32_t valid, struct softmax_state *state) {
+static float softmax(float *scores, int32_t valid, const float *scales, struct softmax_state *state) {
     for (int32_t i = valid; i < SLM_BLOCK_TOKENS; i++) scores[i] = -INFINITY;
     vec largest = vec_load(scores);
     for (int32_t i = LANES; i < SLM_BLOCK_TOKENS; i += LANES) largest = vec_max(largest, vec_load(scores + i));
@@ -90,7 +90,7 @@ static float softmax(float *scores, int32_t valid, struct softmax_state *state) 
     vec sum = vec_set(0.0f);
     for (int32_t i = 0; i < SLM_BLOCK_TOKENS; i += LANES) {
         vec e = vec_exp(vec_sub(vec_load(scores + i), vec_set(max)));
-        vec_store(scores + i, e);
+        vec_store(scores + i, scales == NULL ? e : vec_mul(e, vec_load(scales + i)));
         sum = vec_add(sum, e);
     }
     float factor = max == state->max ? 1.0f : expf(state->max - max); /* the maximum rarely changes */

@@ -528,8 +528,8 @@ static int32_t allocate_results(struct slm_runner *runner, size_t max_tokens, si
     return 1;
 }
 
-struct slm_runner *slm_create(const struct slm_model *model, const char *kernels, void *cache, int32_t max_tokens,
-                              int32_t max_rows, int32_t threads) {
+struct slm_runner *slm_create(const struct slm_model *model, const char *kernels, int32_t cache_format, void *cache,
+                              int32_t max_tokens, int32_t max_rows, int32_t threads) {
     const struct kernels *set = find_kernels(kernels);
     struct slm_runner *runner = set == NULL ? NULL : calloc(1, sizeof *runner);
     if (runner == NULL) return NULL;
@@ -538,7 +538,7 @@ struct slm_runner *slm_create(const struct slm_model *model, const char *kernels
     runner->kernels = set;
     runner->product = model->precision == SLM_INT8 ? &set->int8 : &set->fp32;
     runner->head_product = model->precision == SLM_INT8 ? &set->int8_head : &set->fp32;
-    runner->attention = attention_over(model, set, cache);
+    runner->attention = attention_over(model, set, cache_format, cache);
     const size_t max_partials = count_partials(model, max_tokens, max_rows);
     runner->pool = thread_pool_create(threads);
     if (runner->pool != NULL && allocate_step(runner, (size_t)max_tokens, max_partials) &&

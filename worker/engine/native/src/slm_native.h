@@ -15,6 +15,9 @@
 #define SLM_BLOCK_TOKENS 64 /* tokens of one cache block */
 
 enum slm_precision { SLM_FP32 = 0, SLM_INT8 = 1 };
+/* How keys and values are cached. SLM_CACHE_AUTO: fp32 models have floats; int8 models have half floats if the kernel set
+ * converts them in one instruction, else floats. SLM_CACHE_INT8: bytes, with a scale per token and head. */
+enum slm_cache_format { SLM_CACHE_AUTO = 0, SLM_CACHE_INT8 = 1 };
 enum slm_norm_kind { SLM_RMS_NORM = 0, SLM_LAYER_NORM = 1 };
 enum slm_mlp_kind { SLM_SWIGLU = 0, SLM_GELU_TANH = 1 };
 enum slm_embedding_kind {
@@ -138,14 +141,15 @@ size_t slm_packed_size(const char *kernels, int32_t precision, int32_t rows, int
 int32_t slm_pack_rows(const char *kernels, int32_t precision, void *packed, const float *weights, int32_t first_row,
                       int32_t num_rows, int32_t columns);
 
-/* Size of a cache block in bytes: keys and values of SLM_BLOCK_TOKENS tokens in all layers. 0: unknown kernel set. */
-size_t slm_block_size(const struct slm_model *model, const char *kernels);
+/* Size of a cache block in bytes: keys and values of SLM_BLOCK_TOKENS tokens in all layers. `cache_format` is an
+ * enum slm_cache_format. 0: unknown kernel set. */
+size_t slm_block_size(const struct slm_model *model, const char *kernels, int32_t cache_format);
 
 /* Create a runner. `cache` holds the blocks contiguously, aligned to 64 bytes; it need not be initialised. `max_tokens`
  * and `max_rows` limit the tokens and rows of a step. The runner starts `threads` - 1 threads, which sleep between
  * steps. Returns NULL if the kernel set is unknown or memory or threads are not available. */
-struct slm_runner *slm_create(const struct slm_model *model, const char *kernels, void *cache, int32_t max_tokens,
-                              int32_t max_rows, int32_t threads);
+struct slm_runner *slm_create(const struct slm_model *model, const char *kernels, int32_t cache_format, void *cache,
+                              int32_t max_tokens, int32_t max_rows, int32_t threads);
 
 /* Make room for steps with an adapter that has `max_ranks`. Not during a step. Returns 0 if there is no memory for it. */
 int32_t slm_reserve_ranks(struct slm_runner *runner, int32_t max_ranks);
