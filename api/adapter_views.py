@@ -34,6 +34,17 @@ class Surroundings:
             if not adapter_id or adapter_id in one.adapters
         ]
 
+    def card_of(self, base: str) -> bodies.BaseCard | None:
+        """Return what there is to know of a base model; None while no worker has it loaded."""
+        one = next((one for one in self.workers if one.holds_model and one.base_name == base), None)
+        return one and bodies.BaseCard(
+            license=one.license,
+            parameters=one.parameters,
+            bytes=one.model_bytes,
+            context_length=one.context,
+            dtype=one.dtype,
+        )
+
 
 def version(name: str, number: int, facts: VersionFacts, around: Surroundings) -> bodies.AdapterVersion:
     """Describe a version of an adapter. Its training's summary may quote the data, so only admins see that."""
@@ -75,6 +86,7 @@ def _model(one: NamedModel, numbers: list[int], around: Surroundings) -> bodies.
         adapter_id=found.adapter_id or None,
         versions=numbers,
         workers=around.workers_with(found.base, found.adapter_id),
+        card=around.card_of(found.base) if one.kind is ModelKind.BASE else None,
     )
 
 

@@ -57,6 +57,9 @@ class WorkerReport:
     lora_path: str | None = None
     context: int | None = None
     dtype: str | None = None
+    license: str | None = None  # of the base model, as its files name it
+    parameters: int | None = None  # of the base model
+    model_bytes: int | None = None  # of the files with the base model's weights
     cuda_available: bool = False
     mps_available: bool = False
     error: str | None = None

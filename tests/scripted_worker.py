@@ -12,7 +12,7 @@ import itertools
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -130,6 +130,10 @@ class Play:
             ]
         )
 
+    def sample(self, sample: Mapping[str, Any]) -> None:
+        """Emit what the model in training answers."""
+        self._emit([events.sample(next(self._seq), time.time(), sample)])
+
     def end_cancelled(self) -> None:
         last = [self._token("", is_last=True), self._finished(JobState.CANCELLED, "cancelled")]
         self._store.end_cancelled(self.job.id, self._attempt, self._result("cancelled"), last)
@@ -241,6 +245,17 @@ TRAINED: dict[str, Any] = {
         ],
     },
 }
+SAMPLES: list[dict[str, Any]] = [
+    {
+        "step": step,
+        "prompt": f"What is rule {rule}?",
+        "expected": f"Rule {rule} says so.",
+        "response": "I do not know." if step == 0 else "Rule 1 says so.",
+        "trained": rule == 1,
+    }
+    for step in (0, 2)
+    for rule in (1, 2)
+]
 EVALUATED_SCORES = {
     "loss": 2.0,
     "perplexity": 7.39,
@@ -259,6 +274,8 @@ def trained(**changes: Any) -> Script:
         play.status("Checking the dataset...")
         for step in (1, 2):
             play.step(step, 2)
+        for sample in SAMPLES:
+            play.sample(sample)
         play.succeed(TRAINED | changes)
 
     return play

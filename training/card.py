@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from training.checkpoints import write_whole
 from training.gate.report import GateReport
-from training.request import Result, RunRequest
+from training.request import Result, RunRequest, Sample
 
 CARD_FILE = "card.json"
 README_FILE = "README.md"
 PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate", "safetensors")
 POINTS = 200  # of the curve at most, so that a long run's card stays small
+SAMPLE_CHARS = 500  # of each text of a sample at most
 
 
 def write_card(request: RunRequest, result: Result, gate: GateReport | None, data_sha256: str) -> Path:
@@ -60,6 +62,7 @@ def make_card(request: RunRequest, result: Result, gate: GateReport | None, data
         "held_out_loss": {"before": losses.get(0), "after": losses.get(result.best_step)},
         "curve": [point.to_json() for point in _thinned(result)],
         "gate": gate and gate.to_json(),
+        "samples": [_shortened(sample) for sample in result.samples],
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
     }
 
@@ -70,6 +73,10 @@ def _thinned(result: Result) -> Iterator[Any]:
     for index, point in enumerate(result.curve):
         if point.held_out_loss is not None or index % every == 0:
             yield point
+
+
+def _shortened(sample: Sample) -> dict[str, Any]:
+    return {name: one[:SAMPLE_CHARS] if isinstance(one, str) else one for name, one in asdict(sample).items()}
 
 
 def _readme(card: dict[str, Any]) -> Iterator[str]:

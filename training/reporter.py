@@ -25,7 +25,7 @@ class Reporter(TrainerCallback):
     Args:
         choice: says which step is the best, and when to end.
         before: the point of the untrained model, if it was evaluated.
-        sample: makes a sample of what the model answers now.
+        ask: asks the model at a step, and returns what it answers.
     """
 
     def __init__(
@@ -35,13 +35,13 @@ class Reporter(TrainerCallback):
         events: RunEvents,
         choice: Choice,
         before: Sequence[Point],
-        sample: Callable[[int], Sample],
+        ask: Callable[[int], Sequence[Sample]],
     ) -> None:
         self.was_stopped = False
         self._recipe = recipe
         self._checkpoints = checkpoints
         self._events = events
-        self._sample = sample
+        self._ask = ask
         self._choice = choice
         self._before = before
         self._began = self._saved = time.monotonic()
@@ -80,7 +80,8 @@ class Reporter(TrainerCallback):
         """End the run if it no longer improves, and show what the model answers."""
         if state.global_step == 0:
             return control
-        self._events.sample(self._sample(state.global_step))
+        for sample in self._ask(state.global_step):
+            self._events.sample(sample)
         if self._choice.has_stopped_improving(self._curve(state)):
             control.should_training_stop = True
         return control

@@ -62,16 +62,19 @@ class Progress(Point):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What the model being trained answers now, without sampling.
+    """What the model being trained answers at a step, without sampling.
 
     Attributes:
+        step: 0 is the untrained model.
         expected: the response in the dataset.
+        trained: whether the model learns from this example; otherwise it is held out.
     """
 
     step: int
     prompt: str
     expected: str
     response: str
+    trained: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,7 @@ class RunEvents(Protocol):
         """A step was taken. A run that continues from a checkpoint does not repeat the steps before it."""
 
     def sample(self, sample: Sample) -> None:
-        """After each evaluation: a held-out prompt and the model's answer."""
+        """After each evaluation: a prompt and the model's answer, for an example that it learns and one held out."""
 
     def checkpoint(self, checkpoint: Checkpoint) -> None:
         """A checkpoint was written."""
@@ -112,6 +115,7 @@ class Result:
         steps: steps taken, over all processes that worked on the run.
         best_step: the step that the adapter is from.
         curve: the points of all steps, over all processes, in order; step 0 is the untrained model.
+        samples: what the model answered at the best step; empty if it was not evaluated there.
         tokens: trained, over all processes, padding excluded.
         left_out: examples longer than the limit.
         resumed_from: the step that this process continued from; None: from the beginning.
@@ -122,6 +126,7 @@ class Result:
     steps: int
     best_step: int
     curve: tuple[Point, ...]
+    samples: tuple[Sample, ...]
     tokens: int
     left_out: int
     resumed_from: int | None

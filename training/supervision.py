@@ -26,17 +26,16 @@ from training.checkpoints import STATE_FILE, Checkpoints, move_whole, write_whol
 from training.curve import Choice, Point, points
 from training.data import Dataset
 from training.general import general_sequences
-from training.likelihood import answers
 from training.lora import load_adapter, new_adapter
 from training.quiet import without_deprecations
 from training.reporter import Reporter
-from training.request import Progress, Result, RunEvents, RunRequest, Sample
+from training.request import Progress, Result, RunEvents, RunRequest
 from training.rows import TrainerRow, trainer_rows
+from training.samples import Sampler, read_samples
 from training.trainers import Setup, build_trainer
 
 # These may change when a run is continued, for example to train it longer; all else makes it another run.
 FREE = {"epochs", "max_steps", "learning_rate", "patience", "evaluations", "save_steps"}
-SAMPLE_TOKENS = 48
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +89,13 @@ def _train(request: RunRequest, base: Base, rows: _Rows, checkpoints: Checkpoint
         anchor=_anchor(request, base),
     )
     trainer = build_trainer(model, setup)
-    last = checkpoints.last()
+    last, sampler = checkpoints.last(), Sampler(request, base, checkpoints.folder)
     if last is None and rows.held_out:
-        _evaluate_before(trainer, checkpoints, events, request.recipe.steps(len(rows.train)))
+        _evaluate_before(trainer, sampler, checkpoints, events, request.recipe.steps(len(rows.train)))
     before = _read_before(checkpoints)
     choice = _choice(request, rows)
-    sample = partial(_sample, model, request, base)
-    trainer.add_callback(Reporter(request.recipe, checkpoints, events, choice, before, sample))
+    ask = partial(sampler.ask, model)
+    trainer.add_callback(Reporter(request.recipe, checkpoints, events, choice, before, ask))
     set_seed(request.seed)  # so that the evaluation has no influence
     trainer.train(resume_from_checkpoint=str(last) if last else None)
     state: TrainerState = trainer.state
@@ -134,21 +133,14 @@ def _adapted(request: RunRequest, base: Base) -> Any:
     return new_adapter(model, base, request.recipe, request.seed)
 
 
-def _evaluate_before(trainer: Any, checkpoints: Checkpoints, events: RunEvents, steps: int) -> None:
-    """Measure the untrained model; its point is kept beside the checkpoints."""
+def _evaluate_before(trainer: Any, sampler: Sampler, checkpoints: Checkpoints, events: RunEvents, steps: int) -> None:
+    """Measure and ask the untrained model; its point is kept beside the checkpoints."""
     trainer.evaluate()
     point = [*points(trainer.state.log_history)][-1]
     write_whole(_before_file(checkpoints), asdict(point))
     events.step(Progress(**asdict(point), steps=steps, tokens_per_s=0.0, seconds_left=None))
-
-
-def _sample(model: Any, request: RunRequest, base: Base, step: int) -> Sample:
-    """Ask the model a held-out prompt."""
-    example = (request.validation or request.dataset).examples[0]
-    ids = base.encoder(request.start_from).prompt_ids(example.prompt)
-    model.eval()
-    answer = answers(model, base.tokenizer, [ids], SAMPLE_TOKENS, lambda _done, _total: None)[0].text
-    return Sample(step, example.prompt[-1].content, example.response, answer)
+    for sample in sampler.ask(trainer.model, 0):
+        events.sample(sample)
 
 
 def _result(
@@ -171,6 +163,7 @@ def _result(
         steps=state.global_step,
         best_step=best,
         curve=tuple(curve),
+        samples=tuple(read_samples(checkpoints.folder, best)),
         tokens=state.num_input_tokens_seen,
         left_out=rows.left_out,
         resumed_from=resumed_from,

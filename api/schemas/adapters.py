@@ -125,6 +125,16 @@ class DeletedAlias(ResponseModel):
     name: str
 
 
+class BaseCard(ResponseModel):
+    """What there is to know of a base model; null if its files do not say it."""
+
+    license: Annotated[str | None, Field(description="an identifier such as `apache-2.0`, or the licence's title")]
+    parameters: Annotated[Count | None, Field(description="number of weights")]
+    bytes: Annotated[Count | None, Field(description="size of the files with the weights")]
+    context_length: Annotated[Count | None, Field(description="maximum number of tokens of prompt and answer together")]
+    dtype: Annotated[str | None, Field(description="number format of the weights in memory")]
+
+
 class NamedModel(ResponseModel):
     """A name that a request can use as its `model`."""
 
@@ -139,6 +149,7 @@ class NamedModel(ResponseModel):
         list[Number], Field(description="of an adapter: all numbers; each is a name, such as `support@3`")
     ]
     workers: Workers
+    card: Annotated[BaseCard | None, Field(description="of a base model, while a worker has it loaded")]
 
 
 class ModelNames(ResponseModel):

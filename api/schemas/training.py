@@ -230,10 +230,11 @@ class TrainingSample(ResponseModel):
     """What the model in training answers now."""
 
     at: Annotated[float, Field(description="seconds since the epoch")]
-    step: Count
+    step: Annotated[Count, Field(description="0 is the untrained model")]
     prompt: str
     expected: Annotated[str, Field(description="the response in the dataset")]
     response: str
+    trained: Annotated[bool, Field(description="whether the model learns from this example; else it is held out")]
 
 
 class TrainingCheckpoint(ResponseModel):

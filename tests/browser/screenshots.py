@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,11 +18,14 @@ import requests
 from playwright.sync_api import Browser, Page, sync_playwright
 from redis import Redis
 
+from common.adapters.records import VersionFacts
+from common.adapters.registry import AdapterRegistry
 from common.fleet import WorkerReport, WorkerState
 from common.owners.api_keys import DEFAULT_LIMITS, ApiKeyStore, Role
 from common.redis.client import connect
 from tests.api_process import ApiProcess, running_api
 from tests.browser.chromium import launch_chromium
+from tests.browser.test_views import CARD
 from tests.redis_server import running_server
 from tests.scripted_worker import Play, ScriptedWorker
 
@@ -39,6 +43,7 @@ VIEWS = (
     "system/audit",
 )
 SETTLE_MS = 800
+MODULES = ("q_proj", "k_proj", "v_proj", "o_proj")
 POLL_S = 0.2
 A_TOKEN_S = 0.02
 CHARTS_MS = 11_000  # two measurements
@@ -67,6 +72,11 @@ REPORT = WorkerReport(
     base_model="SmolLM2-135M-Instruct",
     cuda_available=True,
     base_id="b5a4d58c",
+    license="apache-2.0",
+    parameters=134_515_008,
+    model_bytes=538_090_408,
+    context=2048,
+    dtype="int8",
 )
 
 
@@ -126,6 +136,11 @@ class Visitor:
         page.goto(f"{self._api.url}/#/{view}")
         page.get_by_role("heading", level=1).wait_for()
         page.wait_for_timeout(CHARTS_MS if view == "system" else 0)
+        if view == "models":
+            page.get_by_role("button", name="Card: support@2").click()
+            page.get_by_role("heading", name="Samples").wait_for()
+            self._take(page, f"models-card-{suffix}")
+            page.keyboard.press("Escape")
         name = "training-run" if view.count("-") > 1 else view.replace("/", "-")
         self._take(page, f"{name}-{suffix}")
 
@@ -144,8 +159,10 @@ def fill(api: ApiProcess, redis: Redis, secret: str) -> tuple[str, str]:
         run = session.post(f"{api.url}/slm/train", json={"name": "support", "data": PAIRS}, timeout=60).json()
         session.get(f"{api.url}/slm/jobs/{run['job_id']}/stream", timeout=60).raise_for_status()
         for content in (b"one", b"two"):
-            archive = {"data": content, "headers": {"Content-Type": "application/gzip"}}
-            session.post(f"{api.url}/slm/adapters?name=support", timeout=60, **archive).raise_for_status()
+            facts = VersionFacts(
+                sha256(content).hexdigest(), REPORT.base_name, "b5a4d58c", 8, MODULES, 1_860_513, summary=CARD
+            )
+            AdapterRegistry(redis).register("support", facts)
         for alias in ("prod", "beta"):
             session.put(f"{api.url}/slm/aliases/{alias}", json={"model": "support"}, timeout=60).raise_for_status()
         for prompt in ("What is an API?", "Translate this.", "Tell me a long story"):

@@ -6,8 +6,10 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+import requests
 from playwright.sync_api import Browser, Page, Route, expect
 from redis import Redis
 
@@ -16,7 +18,7 @@ from common.errors import ModelUnavailable, PromptTooLong
 from common.owners.api_keys import ApiKeyStore, Role
 from tests.api_process import running_api
 from tests.browser.chat import answers, ask, note, said, write
-from tests.browser.conftest import PHONE, WIDE, OpenPage, in_chromium
+from tests.browser.conftest import PATIENCE_MS, PHONE, WIDE, OpenPage, in_chromium
 from tests.browser.violations import violations_on
 from tests.free_port import free_port
 from tests.redis_server import RedisServer
@@ -119,6 +121,61 @@ def test_the_model_sees_the_earlier_messages_and_the_settings(open_page: OpenPag
         "What is my name?",
     ]
     assert (seen[1]["sampling"]["temperature"], seen[1]["sampling"]["max_new_tokens"]) == (0.25, 7)
+
+
+@pytest.mark.parametrize("begin", ["<think>\n", ""], ids=["written", "by the template"])
+def test_what_a_model_thinks_is_folded_and_not_asked_again(open_page: OpenPage, begin: str) -> None:
+    seen, go_on = [], threading.Event()
+
+    def script(play: Play) -> None:
+        seen.append(play.job.params["messages"])
+        play.status("Generating response...")
+        play.say(begin, "The user is <i>polite</i>.")
+        assert go_on.wait(TIMEOUT_S)
+        play.say("\n</think>\n\n", "**Hello")
+        play.end(" there.**")
+
+    visit = open_page(script)
+    ask(visit.page, "Hi")
+    thoughts = visit.page.locator(".turn.assistant details")
+    if begin:
+        expect(thoughts).to_have_text("Thinking… The user is <i>polite</i>.")
+    go_on.set()
+    expect(answers(visit.page)).to_have_text("Hello there.")
+    expect(thoughts.get_by_text("Thoughts")).to_be_visible()
+    expect(thoughts.get_by_text("The user is <i>polite</i>.")).to_be_hidden()
+    thoughts.get_by_text("Thoughts").click()
+    expect(thoughts.get_by_text("The user is <i>polite</i>.")).to_be_visible()
+    ask(visit.page, "And again?")
+    expect(answers(visit.page)).to_have_count(2)
+    assert [message["content"] for message in seen[1]] == ["Hi", "**Hello there.**", "And again?"]
+    assert violations_on(visit.page) == []
+    assert visit.complaints == []
+
+
+def test_a_search_is_repeated_only_after_a_change(open_page: OpenPage) -> None:
+    visit = open_page(answer("Hello."))
+    ask(visit.page, "Where is the lighthouse?")
+    expect(answers(visit.page)).to_have_text("Hello.")
+    for view, search in (("chat", "Search"), ("jobs", "Search by id")):
+        visit.page.goto(f"{visit.api.url}/#/{view}")
+        with visit.page.expect_request(lambda request: is_search(request.url), timeout=PATIENCE_MS):
+            visit.page.get_by_label(search).fill("lighthouse")
+        visit.requests.clear()
+        for _ in range(2):
+            with visit.page.expect_request(lambda request: is_list(request.url), timeout=PATIENCE_MS):
+                pass
+        assert not any(map(is_search, visit.requests)), view
+    requests.post(f"{visit.api.url}/slm/generate", json={"prompt": "the lighthouse"}, timeout=60).raise_for_status()
+    expect(visit.page.get_by_role("row")).to_have_count(3)
+
+
+def is_list(url: str) -> bool:
+    return urlsplit(url).path in ("/slm/jobs", "/slm/conversations") and not is_search(url)
+
+
+def is_search(url: str) -> bool:
+    return "q=lighthouse" in url
 
 
 def test_a_reload_in_the_middle_of_an_answer_and_a_second_tab_show_all_of_it(open_page: OpenPage) -> None:
@@ -373,18 +430,16 @@ def test_models_are_compared_with_one_seed(open_page: OpenPage) -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "opens", "shows"),
+    ("opens", "shows"),
     [
-        ("Options", "Settings of this chat", "System prompt"),
-        ("Compare", "Compare models", "Question"),
-        ("Palette", "Commands", "Go to Jobs"),
-        ("OpenedMenu", "More", "Import…"),
+        ("Settings of this chat", "System prompt"),
+        ("Compare models", "Question"),
+        ("Commands", "Go to Jobs"),
+        ("More", "Import…"),
     ],
     ids=["settings", "comparison", "palette", "menu"],
 )
-def test_a_part_of_the_page_is_loaded_when_the_server_is_back(
-    open_page: OpenPage, part: str, opens: str, shows: str
-) -> None:
+def test_a_part_of_the_page_is_loaded_when_the_server_is_back(open_page: OpenPage, opens: str, shows: str) -> None:
     page = open_page(answer("x")).page
     refused: list[str] = []
     is_back = threading.Event()
@@ -396,13 +451,15 @@ def test_a_part_of_the_page_is_loaded_when_the_server_is_back(
             refused.append(route.request.url)
             route.abort()
 
-    page.route(f"**/assets/{part}-*.js", answer_later)
+    page.route("**/static/app/**", answer_later)
     page.locator(f":is(button, a)[aria-label='{opens}'], nav button:has-text('{opens}')").first.click()
     page.wait_for_timeout(500)
     is_back.set()
     item = page.get_by_role("menuitem", name=shows).or_(page.get_by_role("option", name=shows))
     expect(page.get_by_label(shows, exact=True).or_(item).first).to_be_visible()
     assert refused
+    styles = page.locator("link[rel=stylesheet]")
+    assert styles.evaluate_all("all => all.filter(one => one.sheet === null).map(one => one.href)") == []
 
 
 def test_escape_stops_a_comparison(open_page: OpenPage) -> None:

@@ -8,7 +8,10 @@ import re
 import pytest
 import requests
 from playwright.sync_api import FilePayload, Page, Route, expect
+from redis import Redis
 
+from common.adapters.records import VersionFacts
+from common.adapters.registry import AdapterRegistry
 from common.adapters.uploads import Uploads
 from common.errors import ModelUnavailable
 from common.settings import Settings
@@ -22,7 +25,7 @@ EVIL = '"><img src=x onerror="window.broken=1"><script>window.broken=1</script><
 
 def check_that_nothing_ran(visit: Visit) -> None:
     assert visit.page.evaluate("window.broken") is None
-    assert visit.page.locator("main :is(img, script, b, [onerror])").count() == 0
+    assert visit.page.locator(":is(main, dialog) :is(img, script, b, [onerror])").count() == 0
     assert visit.complaints == []
 
 
@@ -57,6 +60,28 @@ def test_the_lines_of_a_dataset_are_text(open_page: OpenPage) -> None:
     expect(visit.page.get_by_role("region", name="What is wrong")).to_be_visible()
     expect(visit.page.locator("main")).to_contain_text("<b>bold</b>")
     check_that_nothing_ran(visit)
+
+
+def test_the_card_of_a_foreign_adapter_is_text(open_page: OpenPage, real_redis: Redis) -> None:
+    row = {"name": EVIL, "reason": EVIL, "base": 1, "current": None, "candidate": 1, "bound": 1}
+    sample = {"step": 1, "prompt": EVIL, "expected": EVIL, "response": EVIL}
+    for number, card in enumerate(
+        [
+            {"method": EVIL, "recipe": {EVIL: [EVIL]}, "gate": {"rows": [row, row]}, "samples": [sample, sample]},
+            {"method": 1, "data": [], "recipe": None, "gate": {"rows": [{}, 5]}, "samples": {}, "held_out_loss": "x"},
+        ]
+    ):
+        facts = VersionFacts(f"{number}" * 64, "gpt2", "b5a4d58c", 8, ("c_attn",), 1, summary=card)
+        AdapterRegistry(real_redis).register("support", facts)
+    visit = open_page(answer("x"))
+    show(visit, "models")
+    for number in (1, 2):
+        visit.page.get_by_role("button", name=f"Card: support@{number}").click()
+        expect(visit.page.get_by_role("dialog")).to_contain_text("The whole card")
+        if number == 1:
+            expect(visit.page.get_by_role("dialog").get_by_role("article")).to_contain_text(EVIL)
+        check_that_nothing_ran(visit)
+        visit.page.keyboard.press("Escape")
 
 
 def with_evil_names(route: Route) -> None:

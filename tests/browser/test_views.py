@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+import re
 import threading
 
 import pytest
 import requests
 from playwright.sync_api import FilePayload, expect
+from redis import Redis
 
+from common.adapters.records import VersionFacts
+from common.adapters.registry import AdapterRegistry
 from common.adapters.uploads import Uploads
 from common.settings import Settings
 from tests.browser.conftest import PHONE, OpenPage, Visit
-from tests.scripted_worker import Play, Script, answer
+from tests.browser.violations import violations_on
+from tests.scripted_worker import SAMPLES, TRAINED, Play, Script, answer
 
 VIEWS = ("jobs", "models", "training", "system")
+CARD = {
+    "base": "gpt2",
+    "method": "supervised",
+    "data": {"sha256": "c0ffee", "examples_trained": 18, "examples_held_out": 2, "examples_left_out": 0},
+    "recipe": {"learning_rate": 0.0005, "max_steps": None},
+    "seed": 0,
+    "steps": 2,
+    "best_step": 2,
+    "held_out_loss": {"before": 3.0, "after": 1.5},
+    "gate": {"passed": False, "rows": [{**TRAINED["gate"]["rows"][0], "passed": False}]},
+    "samples": [SAMPLES[2]],
+}
 
 
 def show(visit: Visit, address: str) -> None:
@@ -77,6 +94,31 @@ def test_an_adapter_is_uploaded_and_an_alias_rolled_back(open_page: OpenPage) ->
     expect(visit.page.get_by_role("row").filter(has_text="support@2")).to_have_count(0)
 
 
+def test_cards_say_what_models_are(open_page: OpenPage, real_redis: Redis) -> None:
+    visit = open_page(answer("x"))
+    known = {"license": "apache-2.0", "parameters": 124_439_808, "model_bytes": 497_759_232, "context": 1024}
+    visit.worker.report = visit.worker.report.but(**known)
+    visit.worker.beat()
+    facts = VersionFacts("5" * 64, "gpt2", "b5a4d58c", 8, ("c_attn",), 1_860_513, summary=CARD)
+    AdapterRegistry(real_redis).register("support", facts)
+    show(visit, "models")
+    base = visit.page.get_by_role("listitem").filter(has_text="In memory of: w1")
+    for fact in ("apache-2.0", "124M", "498 MB", "1,024 tokens"):
+        expect(base).to_contain_text(fact)
+    visit.page.get_by_role("button", name="Card: support@1").click()
+    card = visit.page.get_by_role("dialog")
+    for fact in ("gpt2", "c_attn", "1.9 MB", "18", "3 → 1.5", "c0ffee"):
+        expect(card.locator("dd").get_by_text(fact, exact=True).first).to_be_visible()
+    expect(card.get_by_role("row").filter(has_text="Loss on held-out examples")).to_contain_text("Not passed")
+    expect(card.get_by_role("article", name="What is rule 1?")).to_contain_text("After step 2, the best one")
+    assert violations_on(visit.page) == []
+    card.get_by_text("Parameters of the training").click()
+    expect(card.get_by_text("learning_rate", exact=True)).to_be_visible()
+    visit.page.keyboard.press("Escape")
+    expect(card).to_have_count(0)
+    assert visit.complaints == []
+
+
 def upload(visit: Visit, content: bytes) -> None:
     file = FilePayload(name="support.zip", mimeType="application/zip", buffer=content)
     visit.page.get_by_label("Drop an archive here").set_input_files(file)
@@ -107,6 +149,9 @@ def test_a_dataset_is_checked_and_trained_on(open_page: OpenPage) -> None:
     expect(visit.page.get_by_role("img", name="Loss. Training: 1, Held out: 1.5")).to_be_visible()
     expect(visit.page.get_by_role("region", name="The gate")).to_contain_text("the held-out loss fell from 3.0 to 1.5")
     expect(visit.page.get_by_role("region", name="The gate")).to_contain_text("Loss on held-out examples")
+    learned = visit.page.get_by_role("article", name="What is rule 1?")
+    expect(learned).to_have_text(re.compile("From the examples.*Before training.*I do not know.*step 2, the best one"))
+    expect(visit.page.get_by_role("article", name="What is rule 2?")).to_contain_text("never sees this answer")
     visit.page.get_by_role("link", name="All runs").click()
     expect(visit.page.get_by_role("link", name="support")).to_be_visible()
     assert visit.complaints == []

@@ -71,6 +71,8 @@ def test_a_run_leaves_an_adapter_that_can_be_served_and_trained_further(tmp_path
     held_out = {point["step"]: point["held_out_loss"] for point in card["curve"]}
     assert card["held_out_loss"] == {"before": held_out[0], "after": held_out[card["best_step"]]}
     assert held_out[3] != held_out[0], "the run has changed the model"
+    samples = [(sample["step"], sample["trained"]) for sample in card["samples"]]
+    assert samples == [(card["best_step"], True), (card["best_step"], False)]
     assert [row["name"] for row in card["gate"]["rows"]] == ["trained", "held_out", "general_text", "general_questions"]
 
     shapes = {name: tuple(weight.shape) for name, weight in llama().state_dict().items()}

@@ -184,6 +184,7 @@ def test_a_run_is_kept_if_its_name_was_taken_meanwhile(
         steps=2,
         best_step=2,
         curve=(),
+        samples=(),
         tokens=9,
         left_out=0,
         resumed_from=None,

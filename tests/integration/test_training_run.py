@@ -111,6 +111,8 @@ def test_a_stopped_run_continues_to_the_same_curve_and_weights(base: Path, tmp_p
     assert (second.steps, second.resumed_from) == (15, stop_after)
     assert [point.step for point in rest.steps] == list(range(stop_after + 1, 16))
     assert second.curve == whole.curve
+    assert second.samples == whole.samples
+    assert whole.samples == tuple(one for one in all_events.samples if one.step == whole.best_step)
     assert (second.tokens, second.best_step) == (whole.tokens, whole.best_step)
     assert second.adapter is not None
     assert same_weights(second.adapter, whole.adapter)
@@ -162,7 +164,8 @@ def test_few_checkpoints_are_kept_and_the_adapter_is_the_best_ones(base: Path, t
     }
     shapes = {name: tuple(weight.shape) for name, weight in llama().state_dict().items()}
     assert check_adapter(result.adapter, "tiny", shapes).rank == 2
-    assert [sample.step for sample in events.samples] == [3, 6, 9, 12, 15]
+    asked = [(sample.step, sample.trained) for sample in events.samples]
+    assert asked == [(step, trained) for step in (0, 3, 6, 9, 12, 15) for trained in (True, False)]
 
 
 def test_a_run_that_no_longer_improves_ends_early(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from worker.engine.loading.accelerators import may_have_accelerator
 from worker.engine.sequence import BASE_ADAPTER
 from worker.model.adapter_cache import AdapterCache
 from worker.model.adapter_files import AdapterFiles
+from worker.model.base_card import read_base_card
 from worker.model.base_facts import BaseFacts
 from worker.model.folders import default_folder
 from worker.model.protocols import (
@@ -135,7 +136,8 @@ class ConfiguredModelLoader:
             adapters.close()
             model.close()
 
-        return LoadedModel(engine, adapters, model.device, model.dtype, model.context_length, base_id, close)
+        card = read_base_card(model_folder(model.source))
+        return LoadedModel(engine, adapters, model.device, model.dtype, model.context_length, base_id, close, card)
 
     def _adapters(self, model: EngineModel, observer: AdapterObserver) -> AdapterCache:
         def load(adapter_id: str) -> LoadedAdapter:

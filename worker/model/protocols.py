@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from common.jobs.prompts import Prompt
@@ -15,6 +15,7 @@ from worker.engine.engine import Deliver, Engine
 from worker.engine.grammar.constraint import TokenConstraint
 from worker.engine.untrusted_code.datasets import DatasetToCheck
 from worker.helper.given_up import IsGivenUp
+from worker.model.base_card import BaseCard
 from worker.model.base_facts import BaseFacts
 
 
@@ -171,6 +172,7 @@ class LoadedModel:
     context: int  # maximum tokens of prompt and answer
     base_id: str  # hash of the base model's files
     close: Callable[[], None]
+    card: BaseCard = field(default_factory=BaseCard)
 
 
 @dataclass(frozen=True)

@@ -257,6 +257,17 @@ export interface NamedModel {
   adapter_id: string | null;
   versions: number[];
   workers: string[];
+  /** Of a base model, while a worker has it loaded. */
+  card: BaseCard | null;
+}
+
+/** What there is to know of a base model; null if its files do not say it. */
+export interface BaseCard {
+  license: string | null;
+  parameters: number | null;
+  bytes: number | null;
+  context_length: number | null;
+  dtype: string | null;
 }
 
 export interface AdapterVersion {
@@ -537,12 +548,15 @@ export interface TrainingProgress {
   total?: number;
 }
 
+/** What the model in training answers; at step 0 before it has learned anything. */
 export interface TrainingSample {
   at: number;
   step: number;
   prompt: string;
   expected: string;
   response: string;
+  /** Whether the model learns from this example; otherwise it is held out. */
+  trained: boolean;
 }
 
 export interface GateRow {

@@ -203,7 +203,9 @@ def test_what_does_not_exist_is_not_shown(api: Api, registry: AdapterRegistry, n
         assert refused.json["error"] == f"There is no adapter {name!r}. There are: {MODEL}, support."
 
 
-def test_every_name_is_listed(api: Api, registry: AdapterRegistry) -> None:
+def test_every_name_is_listed(start_api: StartApi, registry: AdapterRegistry) -> None:
+    known = {"license": "mit", "parameters": 124, "model_bytes": 496, "context": 1024, "dtype": "float32"}
+    api = start_api(report=REPORT.but(**known))
     registry.register("support", facts("a1"))
     registry.register("support", facts("a2"))
     registry.set_alias("prod", "support@1", set_by="ann")
@@ -211,9 +213,10 @@ def test_every_name_is_listed(api: Api, registry: AdapterRegistry) -> None:
     rows = {one["name"]: one for one in listed["models"]}
     assert list(rows) == [MODEL, "default", "gpt2", "prod", "support"]
     base = {"name": "gpt2", "kind": "base", "model": "gpt2", "base": "gpt2", "parent": None, "version": None}
-    assert rows["gpt2"] == base | {"adapter_id": None, "versions": [], "workers": ["slm1@host"]}
+    card = {"license": "mit", "parameters": 124, "bytes": 496, "context_length": 1024, "dtype": "float32"}
+    assert rows["gpt2"] == base | {"adapter_id": None, "versions": [], "workers": ["slm1@host"], "card": card}
     prod = {"name": "prod", "kind": "alias", "model": "support@1", "base": "gpt2", "parent": "gpt2", "version": 1}
-    assert rows["prod"] == prod | {"adapter_id": "a1", "versions": [], "workers": []}
+    assert rows["prod"] == prod | {"adapter_id": "a1", "versions": [], "workers": [], "card": None}
     assert (rows["support"]["model"], rows["support"]["versions"]) == ("support@2", [1, 2])
 
 

@@ -9,6 +9,7 @@ function later<T>(make: () => T): () => T {
 const number = later(() => new Intl.NumberFormat(undefined, { maximumFractionDigits: 0 }));
 const decimal = later(() => new Intl.NumberFormat(undefined, { maximumFractionDigits: 1, minimumFractionDigits: 1 }));
 const precise = later(() => new Intl.NumberFormat(undefined, { maximumSignificantDigits: 3 }));
+const compact = later(() => new Intl.NumberFormat(undefined, { notation: "compact", maximumSignificantDigits: 3 }));
 const percent = later(() => new Intl.NumberFormat(undefined, { style: "percent", maximumFractionDigits: 1 }));
 const relative = later(() => new Intl.RelativeTimeFormat(undefined, { numeric: "auto", style: "short" }));
 const time = later(() => new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" }));
@@ -17,6 +18,7 @@ const day = later(() => new Intl.DateTimeFormat(undefined, { dateStyle: "medium"
 export const formatNumber = (value: number) => number().format(value);
 export const formatDecimal = (value: number) => decimal().format(value);
 export const formatPrecise = (value: number) => precise().format(value);
+export const formatCompact = (value: number) => compact().format(value);
 export const formatPercent = (value: number) => percent().format(value);
 export const formatTime = (value: string | number) => time().format(new Date(value));
 export const formatDay = (value: string | number) => day().format(new Date(value));

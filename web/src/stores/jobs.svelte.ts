@@ -2,6 +2,7 @@ import { type Job, type JobSummary, SlmError } from "slm-client";
 import { SvelteMap } from "svelte/reactivity";
 import { client } from "./client";
 import { Loaded } from "./loaded.svelte";
+import { Search } from "./search";
 
 const MAX_LISTED = 1000; // of the server
 const DETAILS_AT_ONCE = 12;
@@ -10,13 +11,20 @@ const DETAILS_AT_ONCE = 12;
 class JobList extends Loaded<JobSummary[]> {
   limit = $state(100);
   query = $state("");
+  readonly #search = new Search<JobSummary[]>((found) => found.some(isActive));
 
   constructor() {
     super(async () => {
       const q = this.query.trim();
-      const found = await client.jobs.list(this.limit, q ? { q } : {});
+      const all = () => client.jobs.list(this.limit);
+      const found = await (q ? this.#find(q, all) : all());
       return q === this.query.trim() ? found : (this.value ?? []); // else a newer search is under way
     });
+  }
+
+  #find(q: string, all: () => Promise<JobSummary[]>): Promise<JobSummary[]> {
+    const newest = async () => (await all()).map(({ job_id, status }) => `${job_id} ${status}`).join();
+    return this.#search.find(`${q} ${this.limit}`, newest, () => client.jobs.list(this.limit, { q }));
   }
 
   get mayHaveMore(): boolean {

@@ -130,6 +130,7 @@ export const en = {
     thinking: "Reading…",
     reconnecting: "Reconnecting…",
     stalled: "Waiting for the rest…",
+    reasoning: { now: "Thinking…", done: "Thoughts" },
     stopped: "Stopped",
     cutOff: "Stopped at the maximum number of tokens",
     perSecond: (speed: string) => `${speed} tokens/s`,

@@ -1,4 +1,5 @@
 import type { ToolCall } from "slm-client";
+import { splitReasoning } from "./reasoning";
 
 /** How models begin their calls; the last one is a call itself, and can only begin an answer. */
 const MARKER = /<tool_call>|\[TOOL_CALLS\]|^\s*(?=\{"name": "[^"]*", "parameters": )/;
@@ -9,12 +10,17 @@ interface Written {
   parameters?: unknown;
 }
 
-/** The text of an answer, and its calls of tools; `id` is the message's, from which those of the calls are made. */
+/**
+ * The text of an answer, and its calls of tools; what the model thinks is text. `id` is the message's, from which those
+ * of the calls are made.
+ */
 export function splitCalls(text: string, id: string): { content: string; calls: ToolCall[] } {
-  const found = MARKER.exec(text);
+  const { content } = splitReasoning(text);
+  const found = MARKER.exec(content);
   if (found === null) return { content: text, calls: [] };
-  const calls = objectsIn(text.slice(found.index + found[0].length)).flatMap((written, index) => callOf(written, `call_${index}_${id}`));
-  return calls.length ? { content: text.slice(0, found.index).trimEnd(), calls } : { content: text, calls: [] };
+  const calls = objectsIn(content.slice(found.index + found[0].length)).flatMap((written, index) => callOf(written, `call_${index}_${id}`));
+  const start = text.length - content.length + found.index;
+  return calls.length ? { content: text.slice(0, start).trimEnd(), calls } : { content: text, calls: [] };
 }
 
 function callOf(text: string, id: string): ToolCall[] {

@@ -1,5 +1,6 @@
-import { SlmError, type ListedConversation } from "slm-client";
+import { type ConversationPage, type ListedConversation, SlmError } from "slm-client";
 import { preferences } from "../preferences.svelte";
+import { Search } from "../search";
 import { browserKeeper } from "./browser";
 import type { Keeper } from "./keeper";
 import { serverKeeper } from "./server";
@@ -20,6 +21,7 @@ class ConversationList {
   isLoaded = $state(false);
   error = $state.raw<SlmError | null>(null);
   #lastId: string | null = null;
+  readonly #search = new Search<ConversationPage>();
   readonly #listeners = new Set<(id: string) => void>();
 
   constructor() {
@@ -33,7 +35,7 @@ class ConversationList {
   refresh = async (): Promise<void> => {
     const query = this.query;
     try {
-      const page = await keeper().list({ q: query.trim() || undefined });
+      const page = await this.#firstPage(query.trim());
       if (query !== this.query) return; // a newer search is under way
       this.items = page.conversations;
       this.hasMore = page.has_more;
@@ -45,6 +47,16 @@ class ConversationList {
     }
     this.isLoaded = true;
   };
+
+  #firstPage(q: string): Promise<ConversationPage> {
+    const kept = keeper();
+    if (!q) return kept.list({});
+    const newest = async () => {
+      const { conversations } = await kept.list({});
+      return conversations.map(({ id, updated_at }) => `${id} ${updated_at}`).join();
+    };
+    return this.#search.find(`${q} ${preferences.keepsChatsHere}`, newest, () => kept.list({ q }));
+  }
 
   async loadMore(): Promise<void> {
     if (this.#lastId === null) return;

@@ -7,6 +7,7 @@ import { uuid } from "../uuid";
 import { splitCalls } from "./calls";
 import type { Ended } from "./keeper";
 import { conversationList, keeper } from "./list.svelte";
+import { splitReasoning } from "./reasoning";
 import { byParent, newestLeaf, pathTo } from "./tree";
 
 const MAX_TITLE = 60;
@@ -143,7 +144,10 @@ export class Thread {
     this.#put(await keeper().changeMessage(this.about.id, message.id, { content: correction }));
   }
 
-  /** The messages that the model gets to answer the one with this id. Parts of one answer are joined. */
+  /**
+   * The messages that the model gets to answer the one with this id. Parts of one answer are joined. What it has thought
+   * before the last question is left out, as reasoning models expect it.
+   */
   promptFor(id: string | null): Message[] {
     const prompt: Message[] = [];
     const system = this.settings.systemPrompt.trim();
@@ -154,7 +158,8 @@ export class Thread {
       if (role === "assistant" && last?.role === "assistant") last.content = joined(last.content, content);
       else prompt.push({ role, content: said, ...(calls.length ? { tool_calls: calls } : {}), ...(tool_call_id ? { tool_call_id } : {}) });
     }
-    return prompt;
+    const question = prompt.findLastIndex(({ role }) => role === "user");
+    return prompt.map((one, index) => (one.role === "assistant" && index < question ? { ...one, content: splitReasoning(one.content).content } : one));
   }
 
   async #say(text: string, parentId: string | null): Promise<void> {

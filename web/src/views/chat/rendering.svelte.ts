@@ -1,5 +1,5 @@
 import type { Component } from "svelte";
-import { patiently } from "../../stores/patience";
+import { loadPart } from "../../stores/parts";
 
 type MarkdownView = Component<{ text: string; isComplete: boolean }>;
 
@@ -11,7 +11,7 @@ class Rendering {
   load(): void {
     if (this.#isAsked) return;
     this.#isAsked = true;
-    void patiently(() => import("./Markdown.svelte")).then((loaded) => {
+    void loadPart(() => import("./Markdown.svelte")).then((loaded) => {
       this.View = loaded.default;
     });
   }
