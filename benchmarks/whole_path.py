@@ -35,12 +35,7 @@ from worker.engine.sequence import Sequence, SequenceOutput
 from worker.model.loader import engine_config
 
 SAMPLING = SamplingParams(seed=0, temperature=0.0, max_new_tokens=NEW_TOKENS, ignore_eos=True)
-PARTS = {
-    "gunicorn": "API",
-    "worker.celery": "worker",
-    "valkey-server": "Redis",
-    "redis-server": "Redis",
-}  # by command line
+PARTS = {"gunicorn": "API", "celery": "worker", "valkey-server": "Redis", "redis-server": "Redis"}  # by command line
 REST = "rest"
 
 

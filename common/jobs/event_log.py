@@ -112,8 +112,10 @@ class Follower:
         Raises:
             JobLost: Redis no longer has the job.
         """
-        self.pulse_s = pulse_s
-        wanted = after + 1
+        self.pulse_s = pulse_s  # not in the generator, which begins later
+        return self._read_on(after + 1)
+
+    def _read_on(self, wanted: int) -> Iterator[Event | Pause | None]:
         messages: list[str] = []
         missed = not self._is_new  # events from before the subscription, or taken by an earlier call, are in the log
         self._is_new = False
