@@ -2,6 +2,7 @@
 
     python -m benchmarks.engine [--runners int8,fp32,torch,device] [--threads 2] [--loads 1x64,8x64,32x64,1x1000]
     python -m benchmarks.engine --runners int8 --adapter-rank 16   # also with LoRA adapters
+    python -m benchmarks.engine --runners int8,int8+kv8 --loads 1x448,8x448,32x900   # keys and values in 8 bits
 
 First it measures the limits of the machine: bytes read per second, and operations per second of fp32 matrix products
 (torch) and of the native kernels on weights that stay in the cache. Then it measures for each runner a 1,000-token
@@ -32,6 +33,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM
 
+from benchmarks.native_formats import pack_native
 from worker.engine.config import PREFILL_CHUNK, RunnerConfig
 from worker.engine.device.runner import DeviceRunner
 from worker.engine.kv_cache.budget import sequence_bytes
@@ -234,7 +236,7 @@ def make_runner(name: str, model: Any, config: RunnerConfig, kernels: str | None
         return runner
     if name == "torch":
         return TransformersRunner(model, config)
-    return NativeRunner.pack(model.config, model.state_dict(), config, precision=name, kernels=kernels)
+    return pack_native(name, model, config, kernels)
 
 
 def make_cases(runners: dict[str, ModelRunner], loads: list[tuple[int, ...]]) -> list[Case]:

@@ -4,7 +4,8 @@
 
 The texts in `benchmarks/texts/` are split into windows of 512 tokens. Each window is one sequence, fed token by token
 as if it were being generated, with all windows in one batch: the decoding path of a server. The change is relative to
-the first format; "same choice" is the share of positions with the same most likely token.
+the first format, with its standard error; "same choice" is the share of positions with the same most likely token.
+With `+kv8`, as in int8+kv8, keys and values are cached in 8 bits.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from benchmarks.native_formats import pack_native
 from worker.engine.config import RunnerConfig
 from worker.engine.model_runner import ModelRunner, Row
 from worker.engine.native.runner import NativeRunner
@@ -26,6 +28,7 @@ from worker.engine.sequence import BASE_ADAPTER
 ROOT = Path(__file__).resolve().parent.parent
 TEXTS = Path(__file__).parent / "texts"
 WINDOW = 512  # tokens
+ALL_TEXTS = "all"
 
 
 @dataclass(frozen=True)
@@ -88,15 +91,22 @@ def print_table(results: dict[str, dict[str, Score]]) -> None:
     baseline = next(iter(results.values()))
     print("| text | tokens | format | perplexity | change | same choice |")
     print("|---|---|---|---|---|---|")
-    for name, base in baseline.items():
+    for name in (*baseline, ALL_TEXTS):
+        base = _score_of(name, baseline)
         for precision, scores in results.items():
-            score = scores[name]
-            change = score.perplexity / base.perplexity - 1
+            score = _score_of(name, scores)
+            difference = score.losses - base.losses
+            change = math.expm1(difference.mean().item())
+            error = difference.std().item() / math.sqrt(len(difference))
             same = (score.choices == base.choices).float().mean().item()
             print(
                 f"| {name} | {len(score.losses)} | {precision} | {score.perplexity:.3f} "
-                f"| {100 * change:+.2f} % | {100 * same:.1f} % |"
+                f"| {100 * change:+.2f} % ± {100 * error:.2f} % | {100 * same:.1f} % |"
             )
+
+
+def _score_of(name: str, scores: dict[str, Score]) -> Score:
+    return _join(list(scores.values())) if name == ALL_TEXTS else scores[name]
 
 
 def main() -> None:
@@ -121,13 +131,7 @@ def main() -> None:
     )
     results: dict[str, dict[str, Score]] = {}
     for precision in options.formats.split(","):
-        runner = NativeRunner.pack(
-            model.config,
-            model.state_dict(),
-            config,
-            precision=precision,
-            kernels=options.kernels,
-        )
+        runner = pack_native(precision, model, config, options.kernels)
         with torch.inference_mode():
             results[precision] = score_texts(runner, texts)
         runner.close()

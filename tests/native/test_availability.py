@@ -131,5 +131,16 @@ def test_a_sequence_that_overflows_gets_nan_logits_and_its_neighbour_does_not(nu
     assert torch.equal(runner.forward([row(1, (1, 2, 3))]), expected), "its memory is clean again"
 
 
+@pytest.mark.parametrize("kv_cache_dtype", ["auto", "int8"])
+def test_a_single_value_that_overflows_gives_nan_logits(kv_cache_dtype, make_runner, all_kernels):
+    model = make_model("llama")
+    weight = model.model.layers[0].self_attn.v_proj.weight
+    weight[0] = 3e38 * torch.randn(weight.shape[1]).sign()  # infinities of both signs, whose sum is NaN
+    model.model.layers[0].input_layernorm.weight *= 100
+    for kernels in all_kernels:
+        runner = make_runner(model, kernels=kernels, kv_cache_dtype=kv_cache_dtype)
+        assert runner.forward([row(0, (1, 2, 3))]).isnan().any(), kernels
+
+
 def test_prompts_of_one_token_work(make_runner):
     assert make_runner(make_model("qwen3")).forward([row(3, prompt(1))]).isfinite().all()

@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import eager_mask
+from transformers.models.llama.modeling_llama import eager_attention_forward
 
 from tests.native.conftest import MODELS, make_model, prompt, row
 from worker.engine.native.runner import MAX_STEP_TOKENS
@@ -66,6 +69,29 @@ def test_int8_stays_close_to_fp32(name, make_runner):
     runner = make_runner(model, precision="int8")
     token_ids = prompt(80)
     assert relative_error(runner.forward([row(0, token_ids)])[0], reference(model, token_ids)[-1]) < 0.04
+
+
+def in_bytes(x: Tensor) -> Tensor:
+    """Round keys or values [..., head_size] to bytes with a scale for each token and head."""
+    scale = x.abs().amax(-1, keepdim=True) / 127
+    return (x / scale).round() * scale
+
+
+def attention_in_bytes(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, **options: Any) -> Any:
+    return eager_attention_forward(module, query, in_bytes(key), in_bytes(value), mask, **options)
+
+
+def test_a_cache_in_int8_agrees_with_rounded_keys_and_values(make_runner, all_kernels):
+    AttentionInterface.register("in_bytes", attention_in_bytes)
+    AttentionMaskInterface.register("in_bytes", eager_mask)
+    model = make_model("llama")
+    token_ids = prompt(300)
+    exact = reference(model, token_ids)[-1]
+    model.set_attn_implementation("in_bytes")
+    expected = reference(model, token_ids)[-1]
+    for kernels in all_kernels:
+        logits = make_runner(model, kernels=kernels, kv_cache_dtype="int8").forward([row(0, token_ids)])[0]
+        assert relative_error(logits, expected) < 0.1 * relative_error(exact, expected), kernels
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])

@@ -67,9 +67,9 @@ def _make_runner(model: Any, check: RunnerCheck, config: RunnerConfig, dtype: Dt
             _check_native(native, check, None if is_exact else INT8_TOLERANCE)
             return native, native.number_format
         except (NativeUnavailable, UnsupportedModelError) as err:
-            if needless := _settings_for_native(config, dtype):
+            if names := _settings_for_native(config, dtype):
                 raise ModelUnavailable(
-                    f"int8 is not available on this machine: {err} Set {' and '.join(needless)} to auto."
+                    f"int8 is not available on this machine: {err} Set {' and '.join(names)} to auto."
                 ) from err
             logger.warning("the native kernels are not used, so generation is slower: %s", err)
     number_format = str(model.dtype).removeprefix("torch.")

@@ -34,7 +34,7 @@ static size_t numbers_size(int32_t head_size, const struct cache_format *format)
     return (size_t)head_size * SLM_BLOCK_TOKENS * format->item_size;
 }
 
-/* The same with their scales: the distance from the keys to the values. */
+/* The same with their scales; it is also the distance from the keys to the values. */
 static size_t half_size(int32_t head_size, const struct cache_format *format) {
     return numbers_size(head_size, format) + (format->has_scales ? SLM_BLOCK_TOKENS * sizeof(float) : 0);
 }
@@ -84,7 +84,7 @@ static void spread(const char *x, int32_t n, size_t item_size, char *panel) {
     for (int32_t i = 0; i < n; i++, x += item_size, panel += PANEL_ROWS * item_size) memcpy(panel, x, item_size);
 }
 
-/* The columns of a panel that belong to one key. */
+/* Store one key [size] into its panel, which has 16 keys side by side. */
 static void store_key(const char *key, int32_t size, size_t item_size, char *panel) {
     switch (item_size) { /* constant sizes avoid calls of memcpy */
     case sizeof(int8_t): spread(key, size, sizeof(int8_t), panel); break;
