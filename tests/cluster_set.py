@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from common.redis.cluster import ROOT, SLOT
 from tests.free_port import free_port
@@ -19,6 +21,7 @@ from tests.redis_server import RedisServer, running_server
 MASTERS = 3  # the least that can vote for a successor
 SLOTS = 16384
 NODE_TIMEOUT_MS = 1000
+ANSWER_S = 30.0
 PASSWORD = "secret"
 OPTIONS = (
     *("--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_TIMEOUT_MS)),
@@ -68,8 +71,9 @@ class ClusterSet:
         wait_for("another server to have the slot", lambda: self.primary is not old)
 
     def ask(self, node: RedisServer, *command: str) -> Any:
-        """Send a command to one node."""
-        with Redis.from_url(node.url, decode_responses=True) as client:
+        """Send a command to one node, once: some may not be repeated, however long a busy machine takes."""
+        options: dict[str, Any] = {"socket_timeout": ANSWER_S, "retry": Retry(NoBackoff(), 0)}
+        with Redis.from_url(node.url, decode_responses=True, **options) as client:
             return client.execute_command(*command)
 
     def _ours(self) -> Sequence[Any]:

@@ -22,7 +22,7 @@ from common.jobs.store import MAX_CRASHES, JobOptions, JobStore
 from common.redis import keys
 
 QUOTA = Quota(conversations=3, messages=10, bytes=10_000)
-LEASE_S = 5.0
+LEASE_S = 600.0
 PARTS = ("tree", "messages", "answers")
 
 
@@ -34,8 +34,8 @@ def store(redis: Redis) -> ConversationStore:
 @pytest.fixture
 def jobs(redis: Redis) -> JobStore:
     """The jobs of a server with one worker."""
-    Fleet(redis).beat(WorkerReport(id="w1", host="h", pid=1, state=WorkerState.READY, slots=8), ttl_s=60)
-    return JobStore(redis, lambda _: None, job_ttl_s=60)
+    Fleet(redis).beat(WorkerReport(id="w1", host="h", pid=1, state=WorkerState.READY, slots=8), ttl_s=600)
+    return JobStore(redis, lambda _: None, job_ttl_s=600)
 
 
 def new(text: str = "Hi", parent: str | None = None, role: Any = "user", **more: Any) -> NewMessage:

@@ -23,7 +23,7 @@ class Busy:
     def __init__(self, redis: Redis, num_workers: int, num_waiting: int = 4) -> None:
         redis.flushall()
         self.redis = redis
-        self.store = JobStore(redis, self._start, job_ttl_s=60)
+        self.store = JobStore(redis, self._start, job_ttl_s=600)
         self._attempts: dict[str, int] = {}
         self._numbers = count()
         redis.hset(keys.API_KEYS, mapping={"ann": "{}", "bob": "{}"})
@@ -34,11 +34,11 @@ class Busy:
 
     def _start(self, wake_ups: object) -> None:
         for wake_up in wake_ups:  # type: ignore[attr-defined]
-            if claim := self.store.claim(wake_up.job_id, "w0", lease_s=60):
+            if claim := self.store.claim(wake_up.job_id, "w0", lease_s=600):
                 self._attempts[claim.job.id] = claim.attempt
 
     def beat(self, worker: str = "w0", places: int = PLACES) -> None:
-        Fleet(self.redis).beat(WorkerReport(worker, "h", 1, WorkerState.READY, slots=places), ttl_s=60)
+        Fleet(self.redis).beat(WorkerReport(worker, "h", 1, WorkerState.READY, slots=places), ttl_s=600)
 
     def submit(self) -> str:
         number = next(self._numbers)

@@ -15,7 +15,7 @@ from common.jobs.store import MAX_CRASHES, Claim, JobOptions, JobStore, WakeUp
 from common.queue import EMBED_QUEUE
 from common.redis import keys
 
-LEASE_S = 5.0
+LEASE_S = 600.0
 MODEL = "minilm"
 REPORT = EmbedderReport("e", "h", 1, "cpu", MODEL, "0" * 64, 384, 256, 1, 1)
 PARAMS = EmbedParams(("a",)).to_dict()
@@ -27,10 +27,10 @@ class Station:
     def __init__(self, redis: Redis) -> None:
         self.redis = redis
         self.wake_ups: list[WakeUp] = []
-        self.store = JobStore(redis, self.wake_ups.extend, job_ttl_s=60)
+        self.store = JobStore(redis, self.wake_ups.extend, job_ttl_s=600)
         self.embedders = Embedders(redis)
-        Fleet(redis).beat(WorkerReport("w", "h", 1, WorkerState.READY, slots=2, base_model="gpt2"), ttl_s=60)
-        self.embedders.beat(REPORT, ttl_s=60)
+        Fleet(redis).beat(WorkerReport("w", "h", 1, WorkerState.READY, slots=2, base_model="gpt2"), ttl_s=600)
+        self.embedders.beat(REPORT, ttl_s=600)
 
     def submit(self, job_id: str, owner: str = "ann") -> int:
         options = JobOptions(model=MODEL)
@@ -97,6 +97,6 @@ def test_the_job_of_a_dead_embedder_is_run_again_and_set_aside_at_last(station: 
 
 
 def test_a_draining_embedder_gets_no_more_jobs(station: Station) -> None:
-    station.embedders.beat(EmbedderReport.from_json(REPORT.to_json().replace("true", "false")), ttl_s=60)
+    station.embedders.beat(EmbedderReport.from_json(REPORT.to_json().replace("true", "false")), ttl_s=600)
     with pytest.raises(NoWorker):
         station.submit("a")

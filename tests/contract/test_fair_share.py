@@ -24,7 +24,7 @@ class Counter:
 
     def __init__(self, redis: Redis) -> None:
         self.redis = redis
-        self.store = JobStore(redis, self._dispatch, job_ttl_s=60)
+        self.store = JobStore(redis, self._dispatch, job_ttl_s=600)
         self.dispatched: list[str] = []
         Fleet(redis).beat(WorkerReport("w", "h", 1, WorkerState.READY, slots=1), ttl_s=600)
 
@@ -44,7 +44,7 @@ class Counter:
         return [str(name) for name in self.redis.zrange(keys.pending(LANE), 0, -1)]
 
     def claim(self) -> Claim:
-        claim = self.store.claim(self.dispatched.pop(0), "w", lease_s=60)
+        claim = self.store.claim(self.dispatched.pop(0), "w", lease_s=600)
         assert claim is not None
         return claim
 

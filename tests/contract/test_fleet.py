@@ -46,8 +46,8 @@ def test_a_refresh_makes_the_workers_check_again_unless_the_model_is_unloaded(re
 
 def test_live_workers_are_listed_with_what_they_reported(redis: Redis) -> None:
     fleet = Fleet(redis)
-    fleet.beat(report("w1"), ttl_s=60)
-    fleet.beat(report("w2", WorkerState.LOADING), ttl_s=60)
+    fleet.beat(report("w1"), ttl_s=600)
+    fleet.beat(report("w2", WorkerState.LOADING), ttl_s=600)
     assert {one.id: one for one in fleet.workers()} == {
         "w1": report("w1"),
         "w2": report("w2", WorkerState.LOADING),
@@ -56,7 +56,7 @@ def test_live_workers_are_listed_with_what_they_reported(redis: Redis) -> None:
 
 def test_a_worker_that_stops_beating_is_forgotten(redis: Redis) -> None:
     fleet = Fleet(redis)
-    fleet.beat(report("w1"), ttl_s=60)
+    fleet.beat(report("w1"), ttl_s=600)
     redis.zadd("slm:workers", {"w1": 1})
     assert fleet.workers() == []
     assert redis.hlen("slm:workers:slots") == 0
@@ -64,6 +64,6 @@ def test_a_worker_that_stops_beating_is_forgotten(redis: Redis) -> None:
 
 def test_a_worker_that_leaves_is_gone_at_once(redis: Redis) -> None:
     fleet = Fleet(redis)
-    fleet.beat(report("w1"), ttl_s=60)
+    fleet.beat(report("w1"), ttl_s=600)
     fleet.leave("w1")
     assert fleet.workers() == []

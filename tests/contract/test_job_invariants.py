@@ -70,7 +70,7 @@ class JobHistories(RuleBasedStateMachine):
     @rule(target=claims, name=jobs)
     def claim(self, name: str) -> Claim:
         state = self.store.get(name).state
-        claim = self.store.claim(name, "w", lease_s=60)
+        claim = self.store.claim(name, "w", lease_s=600)
         assert (claim is not None) == (state is JobState.QUEUED), "a queued job, and only that, can be claimed"
         if claim is None:
             return multiple()
@@ -120,7 +120,7 @@ class JobHistories(RuleBasedStateMachine):
     @rule(claim=claims)
     def renew(self, claim: Claim) -> None:
         is_owner = self.owns(claim)
-        lost, _ = self.store.renew([(claim.job.id, claim.attempt)], lease_s=60)
+        lost, _ = self.store.renew([(claim.job.id, claim.attempt)], lease_s=600)
         assert (not lost) == is_owner
 
     @rule(name=jobs)

@@ -40,8 +40,8 @@ from common.owners.api_keys import Limits
 from common.queue import CONTROL_QUEUE, QUEUE
 from common.redis import keys
 
-LEASE_S = 5.0
-TTL_S = 60
+LEASE_S = 60.0  # more than any test takes, and less than the absences in some
+TTL_S = 600
 
 
 class Station:
@@ -56,7 +56,7 @@ class Station:
 
     def with_capacity(self, slots: int) -> None:
         report = WorkerReport(id="w1", host="h", pid=1, state=WorkerState.READY, slots=slots)
-        self.fleet.beat(report, ttl_s=60)
+        self.fleet.beat(report, ttl_s=LEASE_S)
 
     def submit(
         self,
@@ -815,7 +815,7 @@ def test_a_record_expires_when_nothing_needs_it_any_more(station: Station) -> No
             station.claim(name)
             station.expire_leases()
             station.store.reap()
-    leased = {one.job_id: one for one in queue.take(Shares(8, 8, 8), lease_s=60)}
+    leased = {one.job_id: one for one in queue.take(Shares(8, 8, 8), lease_s=600)}
     queue.note_failed(leased["a"], "x")
     station.store.drop("b")
     assert [station.redis.ttl(keys.job(name)) for name in ("a", "b")] == [-1, -1]

@@ -18,7 +18,7 @@ from common.jobs.store import Claim, JobOptions, JobStore, Submitted, WakeUp
 from common.jobs.waiting_work import WaitingWork, read_waiting_work
 from common.redis import keys
 
-LEASE_S = 5.0
+LEASE_S = 600.0
 SLOTS = 2
 LONG = {"prompt": "word " * 4000, "sampling": {"max_new_tokens": 10}}
 
@@ -29,7 +29,7 @@ class Bases:
     def __init__(self, redis: Redis) -> None:
         self.redis = redis
         self.wake_ups: list[WakeUp] = []
-        self.store = JobStore(redis, self.wake_ups.extend, job_ttl_s=60)
+        self.store = JobStore(redis, self.wake_ups.extend, job_ttl_s=600)
         self.fleet = Fleet(redis)
         self.registry = AdapterRegistry(redis)
         for base in ("smol", "chat"):
@@ -40,7 +40,7 @@ class Bases:
 
     def beat(self, base: str, slots: int = SLOTS) -> None:
         report = WorkerReport(id=f"w-{base}", host="h", pid=1, state=WorkerState.READY, slots=slots, base=base)
-        self.fleet.beat(report, ttl_s=60)
+        self.fleet.beat(report, ttl_s=600)
 
     def submit(
         self, job_id: str, model: str = "", owner: str = "me", kind: JobKind = JobKind.GENERATE, max_queue: int = 100
@@ -245,10 +245,10 @@ class TestAdoption:
     """Jobs that wait in lanes that nobody serves any more."""
 
     def test_jobs_of_one_base_model_go_on_after_others_were_added(self, redis: Redis) -> None:
-        store, fleet = JobStore(redis, lambda _: None, job_ttl_s=60), Fleet(redis)
+        store, fleet = JobStore(redis, lambda _: None, job_ttl_s=600), Fleet(redis)
         AdapterRegistry(redis).note_base("smol", "b")
         before = WorkerReport(id="w", host="h", pid=1, state=WorkerState.READY, slots=1)
-        fleet.beat(before, ttl_s=60)
+        fleet.beat(before, ttl_s=600)
         for name in "abc":
             options = JobOptions(model="smol")
             store.submit(name, JobKind.GENERATE, {"prompt": name}, owner="me", max_queue=9, options=options)
@@ -266,7 +266,7 @@ class TestAdoption:
         for base in ("smol", "chat"):
             bases.fleet.leave(f"w-{base}")
         bases.dispatched()
-        bases.fleet.beat(WorkerReport(id="w", host="h", pid=1, state=WorkerState.READY, slots=1), ttl_s=60)
+        bases.fleet.beat(WorkerReport(id="w", host="h", pid=1, state=WorkerState.READY, slots=1), ttl_s=600)
         bases.store.adopt("smol", "", is_default=True)
         assert bases.dispatched() == {"s": "slm"}
         assert bases.redis.hget(keys.job("c"), "lane") == "generate:chat", "it waits for a worker of its base"
@@ -278,9 +278,9 @@ class TestAdoption:
         assert bases.dispatched() == {}
 
     def test_a_job_accepted_before_any_base_was_known_goes_to_the_default_base(self, redis: Redis) -> None:
-        store, fleet = JobStore(redis, lambda _: None, job_ttl_s=60), Fleet(redis)
+        store, fleet = JobStore(redis, lambda _: None, job_ttl_s=600), Fleet(redis)
         starting = WorkerReport(id="w-chat", host="h", pid=1, base="chat")
-        fleet.beat(starting, ttl_s=60)
+        fleet.beat(starting, ttl_s=600)
         for name in "ab":
             store.submit(name, JobKind.GENERATE, {"prompt": name}, owner="me", max_queue=9)
         bases = Bases(redis)

@@ -109,7 +109,7 @@ class JobHistories(RuleBasedStateMachine):
             job_id = data.draw(st.sampled_from(waiting))
             if self.accepted[job_id] == UNRESOLVED:
                 self.accepted[job_id] = self.registry.resolve("") or UNRESOLVED
-            claim = self.store.claim(job_id, "w1", lease_s=60)
+            claim = self.store.claim(job_id, "w1", lease_s=600)
             assert claim is not None
             assert meaning_of(claim) == self.accepted[job_id]
             self.claims[job_id] = claim

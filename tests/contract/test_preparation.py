@@ -30,7 +30,7 @@ class Station:
         self.redis = redis
         self.dispatched: list[str] = []
         self.store = JobStore(
-            redis, lambda wake_ups: self.dispatched.extend(wake_up.job_id for wake_up in wake_ups), job_ttl_s=60
+            redis, lambda wake_ups: self.dispatched.extend(wake_up.job_id for wake_up in wake_ups), job_ttl_s=600
         )
         self.add_worker("w1", slots=2)
 
@@ -61,7 +61,7 @@ class Station:
 
     def claim(self, name: str) -> Claim:
         self.dispatched.remove(name)
-        claim = self.store.claim(name, "w1", lease_s=5)
+        claim = self.store.claim(name, "w1", lease_s=600)
         assert claim is not None
         return claim
 
@@ -112,7 +112,7 @@ def test_a_prepared_job_waits_for_capacity_and_starts_its_first_attempt(station:
     assert (claim.attempt, claim.job.is_prepared) == (1, True)
     assert not station.redis.hget(keys.COUNTERS, "failovers")
     station.dispatched.append("a")
-    assert station.store.claim("a", "w2", lease_s=5) is None
+    assert station.store.claim("a", "w2", lease_s=600) is None
 
 
 def test_the_preparation_of_another_attempt_is_refused(station: Station) -> None:

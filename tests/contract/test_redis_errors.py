@@ -50,8 +50,8 @@ def test_failures_are_distinguished_from_bugs(err: RedisError, code: str) -> Non
 
 
 def test_a_full_redis_refuses_a_job_completely(real_redis: Redis) -> None:
-    store = JobStore(real_redis, lambda _: None, job_ttl_s=60)
-    Fleet(real_redis).beat(WorkerReport("w", "h", 1, slots=1), ttl_s=60)
+    store = JobStore(real_redis, lambda _: None, job_ttl_s=600)
+    Fleet(real_redis).beat(WorkerReport("w", "h", 1, slots=1), ttl_s=600)
     keys = set(real_redis.keys())
     real_redis.config_set("maxmemory", 1)
     try:
@@ -64,8 +64,8 @@ def test_a_full_redis_refuses_a_job_completely(real_redis: Redis) -> None:
 
 
 def test_a_full_redis_still_finds_the_job_of_a_repeat(real_redis: Redis) -> None:
-    store = JobStore(real_redis, lambda _: None, job_ttl_s=60)
-    Fleet(real_redis).beat(WorkerReport("w", "h", 1, slots=1), ttl_s=60)
+    store = JobStore(real_redis, lambda _: None, job_ttl_s=600)
+    Fleet(real_redis).beat(WorkerReport("w", "h", 1, slots=1), ttl_s=600)
     options = JobOptions(idempotency_key="k", fingerprint="f")
     store.submit("a", JobKind.GENERATE, {}, owner="o", max_queue=1, options=options)
     real_redis.config_set("maxmemory", 1)
@@ -76,16 +76,16 @@ def test_a_full_redis_still_finds_the_job_of_a_repeat(real_redis: Redis) -> None
 
 
 def test_a_full_redis_still_keeps_and_ends_the_jobs_it_has(real_redis: Redis) -> None:
-    store, fleet = JobStore(real_redis, lambda _: None, job_ttl_s=60), Fleet(real_redis)
+    store, fleet = JobStore(real_redis, lambda _: None, job_ttl_s=600), Fleet(real_redis)
     worker = WorkerReport("w", "h", 1, slots=2)
-    fleet.beat(worker, ttl_s=60)
+    fleet.beat(worker, ttl_s=600)
     for name in ("a", "b"):
         store.submit(name, JobKind.GENERATE, {}, owner="o", max_queue=9)
-        store.claim(name, "w", lease_s=60)
+        store.claim(name, "w", lease_s=600)
     real_redis.config_set("maxmemory", 1)
     try:
-        fleet.beat(worker, ttl_s=60)
-        assert store.renew([("a", 1), ("b", 1)], lease_s=60) == (set(), set())
+        fleet.beat(worker, ttl_s=600)
+        assert store.renew([("a", 1), ("b", 1)], lease_s=600) == (set(), set())
         store.succeed("a", 1, {}, [events.finished(0, JobState.SUCCEEDED)])
         store.release("b", 1)
     finally:

@@ -40,14 +40,14 @@ class Pair:
         self._url, self.replica = primary.url, replica
         self.redis = connect(primary.url)
         self.wake_ups: list[WakeUp] = []
-        self.store = JobStore(self.redis, self.wake_ups.extend, job_ttl_s=60, replicas=1)
+        self.store = JobStore(self.redis, self.wake_ups.extend, job_ttl_s=600, replicas=1)
 
     def another_api(self) -> JobStore:
         """Another API process, with connections that have written nothing yet."""
-        return JobStore(connect(self._url), self.wake_ups.extend, job_ttl_s=60, replicas=1)
+        return JobStore(connect(self._url), self.wake_ups.extend, job_ttl_s=600, replicas=1)
 
     def beat(self, slots: int) -> None:
-        Fleet(self.redis).beat(WorkerReport("w", "h", 1, slots=slots), ttl_s=60)
+        Fleet(self.redis).beat(WorkerReport("w", "h", 1, slots=slots), ttl_s=600)
 
     def submit(self, job_id: str, options: JobOptions = PLAIN, store: JobStore | None = None) -> Submitted:
         return (store or self.store).submit(job_id, JobKind.GENERATE, {}, owner="o", max_queue=9, options=options)
@@ -156,7 +156,7 @@ def test_requests_that_wait_for_replicas_leave_connections_to_others(
 
 def test_a_job_that_a_worker_has_claimed_is_cancelled_when_it_is_refused(cut_off: Pair) -> None:
     def claim() -> bool:
-        return cut_off.another_api().claim("a", "w", lease_s=60) is not None
+        return cut_off.another_api().claim("a", "w", lease_s=600) is not None
 
     with ThreadPoolExecutor() as pool:
         refused = pool.submit(cut_off.refuse, "a")

@@ -22,13 +22,13 @@ class Station:
 
     def __init__(self, redis: Redis) -> None:
         self.redis = redis
-        self.store = JobStore(redis, self._start, job_ttl_s=60)
+        self.store = JobStore(redis, self._start, job_ttl_s=600)
         self.attempts: dict[str, int] = {}
         redis.hset(keys.API_KEYS, mapping={"ann": "{}", "bob": "{}"})
 
     def _start(self, wake_ups: object) -> None:
         for wake_up in wake_ups:  # type: ignore[attr-defined]
-            claim = self.store.claim(wake_up.job_id, "w", lease_s=60)
+            claim = self.store.claim(wake_up.job_id, "w", lease_s=600)
             assert claim is not None
             self.attempts[claim.job.id] = claim.attempt
 

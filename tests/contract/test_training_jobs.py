@@ -16,7 +16,7 @@ from common.queue import QUEUE, TRAIN_QUEUE
 from common.redis import keys
 from common.training.trainers import TrainerReport, Trainers
 
-LEASE_S = 5.0
+LEASE_S = 600.0
 
 
 class Station:
@@ -25,16 +25,16 @@ class Station:
     def __init__(self, redis: Redis, trainers: int = 1) -> None:
         self.redis = redis
         self.wake_ups: list[WakeUp] = []
-        self.store = JobStore(redis, self.wake_ups.extend, job_ttl_s=60)
+        self.store = JobStore(redis, self.wake_ups.extend, job_ttl_s=600)
         self.trainers = Trainers(redis)
         self.registry = AdapterRegistry(redis)
         self.registry.note_base("tiny", "0" * 64)
-        Fleet(redis).beat(WorkerReport("w1", "h", 1, WorkerState.READY, slots=2), ttl_s=60)
+        Fleet(redis).beat(WorkerReport("w1", "h", 1, WorkerState.READY, slots=2), ttl_s=600)
         for number in range(trainers):
             self.start_trainer(f"t{number}")
 
     def start_trainer(self, name: str) -> None:
-        self.trainers.beat(TrainerReport(name, "h", 1, "cpu"), ttl_s=60)
+        self.trainers.beat(TrainerReport(name, "h", 1, "cpu"), ttl_s=600)
 
     def submit(self, job_id: str, kind: JobKind = JobKind.TRAIN, model: str = "tiny") -> int:
         options = JobOptions(model=model)
@@ -93,7 +93,7 @@ def test_a_run_is_refused_if_no_trainer_takes_jobs(redis: Redis) -> None:
     station = Station(redis, trainers=0)
     with pytest.raises(NoWorker, match="trainer"):
         station.submit("a")
-    station.trainers.beat(TrainerReport("t", "h", 1, "cpu", takes_jobs=False), ttl_s=60)
+    station.trainers.beat(TrainerReport("t", "h", 1, "cpu", takes_jobs=False), ttl_s=600)
     with pytest.raises(NoWorker):
         station.submit("a")
 
@@ -273,7 +273,7 @@ def test_an_owners_runs_are_listed_until_their_records_expire(station: Station) 
 
 def test_live_trainers_report_what_they_run(station: Station) -> None:
     report = TrainerReport("t0", "host", 7, "cpu", job_id="a")
-    station.trainers.beat(report, ttl_s=60)
+    station.trainers.beat(report, ttl_s=600)
     assert station.trainers.live() == [report]
     station.trainers.leave("t0")
     assert station.trainers.live() == []

@@ -23,13 +23,13 @@ def test_second():
 def test_a_failure_is_printed_while_other_tests_still_run(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text("from tests.early_failures import register as pytest_configure\n")
     (tmp_path / "test_two.py").write_text(TESTS)
-    command = [sys.executable, "-m", "pytest", "--rootdir", ".", "-c", os.devnull, "-p", "no:cacheprovider", "-n", "1"]
+    command = [sys.executable, "-m", "pytest", "--rootdir", ".", "-c", os.devnull, "-p", "xdist", "-n", "1"]
     with (
         (tmp_path / "output").open("wb") as output,
         subprocess.Popen(
             command,
             cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            env=os.environ | {"PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
             stdout=output,
             stderr=subprocess.PIPE,
             text=True,
