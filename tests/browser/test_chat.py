@@ -492,6 +492,18 @@ def test_a_part_of_the_page_is_loaded_when_the_server_is_back(open_page: OpenPag
     assert styles.evaluate_all("all => all.filter(one => one.sheet === null).map(one => one.href)") == []
 
 
+def test_a_part_that_was_loaded_opens_again_without_the_server(open_page: OpenPage) -> None:
+    page = open_page(answer("x")).page
+    prompt = page.get_by_label("System prompt")
+    page.get_by_role("button", name="Settings of this chat").click()
+    expect(prompt).to_be_visible()
+    page.get_by_role("button", name="Close").click()
+    expect(prompt).to_have_count(0)
+    page.route("**/static/app/**", lambda route: route.abort())
+    page.get_by_role("button", name="Settings of this chat").click()
+    expect(prompt).to_be_visible()
+
+
 def test_escape_stops_a_comparison(open_page: OpenPage) -> None:
     def script(play: Play) -> None:
         play.say("one half")
