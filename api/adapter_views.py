@@ -37,7 +37,9 @@ class Surroundings:
     def card_of(self, base: str) -> bodies.BaseCard | None:
         """Return what there is to know of a base model; None while no worker has it loaded."""
         one = next((one for one in self.workers if one.holds_model and one.base_name == base), None)
-        return one and bodies.BaseCard(
+        if one is None:
+            return None
+        return bodies.BaseCard(
             license=one.license,
             parameters=one.parameters,
             bytes=one.model_bytes,

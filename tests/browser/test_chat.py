@@ -15,6 +15,7 @@ from redis import Redis
 
 from api.auth.keyring import CACHE_S
 from common.errors import ModelUnavailable, PromptTooLong
+from common.jobs.sampling import Grammar, GrammarKind
 from common.owners.api_keys import ApiKeyStore, Role
 from tests.api_process import running_api
 from tests.browser.chat import answers, ask, note, said, write
@@ -176,6 +177,35 @@ def is_list(url: str) -> bool:
 
 def is_search(url: str) -> bool:
     return "q=lighthouse" in url
+
+
+@pytest.mark.parametrize(
+    ("form", "field", "text", "expected"),
+    [
+        ("json", None, "", Grammar(GrammarKind.JSON_OBJECT)),
+        ("schema", "JSON schema", '{"type": "integer"}', Grammar(GrammarKind.JSON_SCHEMA, '{"type": "integer"}')),
+        ("regex", "Regular expression", "(yes|no)", Grammar(GrammarKind.REGEX, "(yes|no)")),
+    ],
+    ids=["json", "schema", "regex"],
+)
+def test_the_model_is_held_to_the_form_of_the_answers(
+    open_page: OpenPage, form: str, field: str | None, text: str, expected: Grammar
+) -> None:
+    seen = []
+
+    def script(play: Play) -> None:
+        seen.append(play.params.sampling.grammar)
+        play.end("yes")
+
+    page = open_page(script).page
+    page.get_by_role("button", name="Settings of this chat").click()
+    page.get_by_label("Form of the answers").select_option(form)
+    if field is not None:
+        page.get_by_role("textbox", name=field).fill(text)
+    page.get_by_role("button", name="Close").click()
+    ask(page, "Is water wet?")
+    expect(answers(page)).to_have_text("yes")
+    assert seen == [expected]
 
 
 def test_a_reload_in_the_middle_of_an_answer_and_a_second_tab_show_all_of_it(open_page: OpenPage) -> None:
@@ -460,6 +490,18 @@ def test_a_part_of_the_page_is_loaded_when_the_server_is_back(open_page: OpenPag
     assert refused
     styles = page.locator("link[rel=stylesheet]")
     assert styles.evaluate_all("all => all.filter(one => one.sheet === null).map(one => one.href)") == []
+
+
+def test_a_part_that_was_loaded_opens_again_without_the_server(open_page: OpenPage) -> None:
+    page = open_page(answer("x")).page
+    prompt = page.get_by_label("System prompt")
+    page.get_by_role("button", name="Settings of this chat").click()
+    expect(prompt).to_be_visible()
+    page.get_by_role("button", name="Close").click()
+    expect(prompt).to_have_count(0)
+    page.route("**/static/app/**", lambda route: route.abort())
+    page.get_by_role("button", name="Settings of this chat").click()
+    expect(prompt).to_be_visible()
 
 
 def test_escape_stops_a_comparison(open_page: OpenPage) -> None:

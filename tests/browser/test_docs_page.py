@@ -14,7 +14,7 @@ from redis import Redis
 
 from api.auth.keyring import CACHE_S
 from common.owners.api_keys import ApiKeyStore, Role
-from tests.browser.conftest import PHONE, WIDE, OpenPage, Visit
+from tests.browser.conftest import PHONE, WIDE, OpenPage, Visit, in_chromium
 from tests.scripted_worker import answer
 
 Picture = Callable[[Page, str], None]
@@ -140,7 +140,7 @@ def test_a_key_is_sent_with_the_request_that_is_tried(open_page: OpenPage, secre
     expect(try_it(visit)).to_contain_text('"jobs"')
 
 
-@pytest.mark.parametrize("colors", ["light", "dark"])
+@pytest.mark.parametrize("colors", ["light", pytest.param("dark", marks=in_chromium("there it follows the system"))])
 def test_it_fits_the_screen(open_page: OpenPage, picture: Picture, colors: str) -> None:
     visit = open_docs(open_page, at="post-/slm/stream", colors=colors)
     assert visit.page.evaluate("document.documentElement.scrollWidth") <= WIDE[0]

@@ -23,7 +23,8 @@ VIEWS = ("jobs", "models", "training", "training/new", "chat/compare", "system/s
 def command(page: Page, name: str) -> None:
     """Give a command by the palette, with the keyboard."""
     page.keyboard.press("Control+k")
-    page.get_by_placeholder("What do you want to do?").fill(name)
+    expect(page.get_by_placeholder("What do you want to do?")).to_be_focused()
+    page.keyboard.type(name)
     expect(page.get_by_role("option", name=name)).to_have_attribute("aria-selected", "true")
     page.keyboard.press("Enter")
 

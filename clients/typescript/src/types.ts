@@ -165,8 +165,8 @@ export interface ChatRequest extends Sampling, JobOptions {
   max_tokens?: number;
   min_tokens?: number;
   response_format?: ResponseFormat;
-  regex?: string;
-  choice?: string[];
+  /** Another form of the answer, instead of `response_format`. */
+  structured_outputs?: { regex: string } | { choice: string[] };
   tools?: { type: "function"; function: FunctionDefinition }[];
   tool_choice?: "auto" | "none" | "required";
   /** How much the model reasons before it answers, if its chat template has that choice; "none" turns it off. */

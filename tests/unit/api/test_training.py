@@ -20,7 +20,7 @@ from common.jobs.job import JobKind
 from common.owners.api_keys import ApiKeyStore, Role
 from common.owners.files import FileStore
 from tests.api_in_process import MODEL, Api
-from tests.scripted_worker import Play, trained
+from tests.scripted_worker import SAMPLES, Play, trained
 from tests.unit.api.conftest import StartApi, data_of, wait_until
 
 Json = dict[str, Any]
@@ -157,17 +157,18 @@ def test_a_trainer_cannot_use_the_files_of_others(api: Api, redis: Redis) -> Non
 # -- what clients see --------------------------------------------------------------------------------------------------
 
 
-def test_the_stream_of_a_run_has_steps_checkpoints_and_an_end(api: Api) -> None:
+def test_the_stream_of_a_run_has_steps_checkpoints_samples_and_an_end(api: Api) -> None:
     job_id = train(api).json["job_id"]
     seen = data_of(api.client.get(f"/slm/jobs/{job_id}/stream").get_data(as_text=True))
     for data in seen:
         TypeAdapter(Frame).validate_json(json.dumps(data), strict=True)
     lines = [data["status"] for data in seen]
-    assert lines[-5:] == [
+    assert lines[-5 - len(SAMPLES) :] == [
         "Step 1 of 2",
         "Checkpoint at step 1",
         "Step 2 of 2",
         "Checkpoint at step 2",
+        *["Sample"] * len(SAMPLES),
         "Training complete!",
     ]
     progress = next(data["progress"] for data in seen if "progress" in data)

@@ -1,4 +1,4 @@
-import type { ChatRequest, Conversation, ConversationSettings, FunctionDefinition, ResponseFormat } from "slm-client";
+import type { ChatRequest, Conversation, ConversationSettings, FunctionDefinition } from "slm-client";
 
 /** The form that answers must have. */
 export type AnswerForm = { kind: "any" } | { kind: "json" } | { kind: "schema"; text: string } | { kind: "regex"; text: string };
@@ -90,14 +90,14 @@ export function toolsOf(text: string): FunctionDefinition[] {
   });
 }
 
-function formFields(form: AnswerForm): { response_format?: ResponseFormat; regex?: string } {
+function formFields(form: AnswerForm): Pick<ChatRequest, "response_format" | "structured_outputs"> {
   switch (form.kind) {
     case "json":
       return { response_format: { type: "json_object" } };
     case "schema":
       return { response_format: { type: "json_schema", json_schema: { name: "answer", schema: JSON.parse(form.text) as unknown } } };
     case "regex":
-      return { regex: form.text };
+      return { structured_outputs: { regex: form.text } };
     default:
       return {};
   }
