@@ -40,6 +40,8 @@ def test_an_unwatched_run_returns_its_id(slm: CommandAt, worker: Worker, pairs: 
         shown = slm("jobs", "show", job["job_id"]).out
     assert watched[-1]["result"]["name"] == "support"
     assert "Step 2 of 2" in shown
+    assert "held_out" in shown
+    assert shown.endswith("support@1 is now the newest version.\n")
 
 
 def test_a_refused_adapter_says_how_to_publish_it(slm: CommandAt, worker: Worker, pairs: str) -> None:
@@ -75,3 +77,5 @@ def test_models_are_measured_side_by_side(slm: CommandAt, worker: Worker, pairs:
         rows = slm("eval", pairs, "-m", "gpt2", "-m", "default").rows
     assert [row[0] for row in rows[-2:]] == ["gpt2", "default"]
     assert rows[-1][2:4] == ["2.000", "7.390"]
+    job = next(row[0] for row in slm("jobs", "list").rows if "evaluate" in row)
+    assert slm("jobs", "show", job).rows[-2:] == rows[-2:]
