@@ -122,6 +122,10 @@ class Play:
             ]
         )
 
+    def sample(self, **facts: Any) -> None:
+        """Emit what the model in training answers."""
+        self._emit([events.sample(next(self._seq), time.time(), facts)])
+
     def end_cancelled(self) -> None:
         last = [self._token("", is_last=True), self._finished(JobState.CANCELLED, "cancelled")]
         self._store.end_cancelled(self.job.id, self._attempt, self._result("cancelled"), last)

@@ -24,9 +24,15 @@ def pairs(tmp_path: Path) -> str:
 
 
 def test_a_watched_run_shows_its_steps_and_what_became_of_it(slm: CommandAt, worker: Worker, pairs: str) -> None:
-    with worker(HELLO):
+    def run(play: Play) -> None:
+        play.sample(step=0, prompt="Who?", expected="Ottoline.", response="Nobody.")
+        trained()(play)
+
+    with worker(HELLO) as running:
+        running.training = run
         lines = slm("train", pairs, "--name", "support", "--watch").out.splitlines()
     assert "Step 1 of 2" in lines
+    assert 'Sample: "Who?" -> "Nobody." (expected: "Ottoline.")' in lines
     assert "Checkpoint at step 2" in lines
     assert lines[-1] == "support@1 is now the newest version."
     assert any(line.split()[:2] == ["held_out", "3"] and "yes" in line for line in lines)
