@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -87,13 +87,15 @@ def waiting_line(frame: Frame) -> str | None:
             return f"Queued, position {position}"
         case Queued(position, wait_s):
             return f"Queued, position {position}, about {max(1, round(wait_s or 0))} s"
-        case Status(line, None):
-            return line
         case Status(line, sample):
-            prompt, expected, response = (_shortened(sample[name]) for name in ("prompt", "expected", "response"))
-            return f"{line}: {prompt} -> {response} (expected: {expected})"
+            return line if sample is None else f"{line}: {_sample_line(sample)}"
         case _:
             return None
+
+
+def _sample_line(sample: Mapping[str, Any]) -> str:
+    prompt, expected, response = (_shortened(sample[name]) for name in ("prompt", "expected", "response"))
+    return f"{prompt} -> {response} (expected: {expected})"
 
 
 def _shortened(text: str) -> str:
