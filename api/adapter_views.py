@@ -36,16 +36,18 @@ class Surroundings:
 
     def card_of(self, base: str) -> bodies.BaseCard | None:
         """Return what there is to know of a base model; None while no worker has it loaded."""
-        one = next((one for one in self.workers if one.holds_model and one.base_name == base), None)
-        if one is None:
-            return None
-        return bodies.BaseCard(
-            license=one.license,
-            parameters=one.parameters,
-            bytes=one.model_bytes,
-            context_length=one.context,
-            dtype=one.dtype,
+        cards = (
+            bodies.BaseCard(
+                license=one.license,
+                parameters=one.parameters,
+                bytes=one.model_bytes,
+                context_length=one.context,
+                dtype=one.dtype,
+            )
+            for one in self.workers
+            if one.holds_model and one.base_name == base
         )
+        return next(cards, None)
 
 
 def version(name: str, number: int, facts: VersionFacts, around: Surroundings) -> bodies.AdapterVersion:

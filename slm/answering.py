@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,6 +13,8 @@ from slm_client import ConnectionLost, Finished, Frame, Queued, SLMClientError, 
 from slm.live_line import LiveLine
 from slm.output import Output
 from slm.session import Session
+
+SAMPLE_CHARS = 80  # of each text of a sample
 
 
 @dataclass
@@ -67,8 +70,8 @@ def event(frame: Frame) -> dict[str, Any]:
     match frame:
         case Text(piece):
             return {"type": "text", "text": piece}
-        case Status(line):
-            return {"type": "status", "status": line}
+        case Status(line, sample):
+            return {"type": "status", "status": line} | ({} if sample is None else {"sample": dict(sample)})
         case Queued():
             return {"type": "queued", **asdict(frame)}
         case Finished():
@@ -84,10 +87,19 @@ def waiting_line(frame: Frame) -> str | None:
             return f"Queued, position {position}"
         case Queued(position, wait_s):
             return f"Queued, position {position}, about {max(1, round(wait_s or 0))} s"
-        case Status(line):
-            return line
+        case Status(line, sample):
+            return line if sample is None else f"{line}: {_sample_line(sample)}"
         case _:
             return None
+
+
+def _sample_line(sample: Mapping[str, Any]) -> str:
+    prompt, expected, response = (_shortened(sample[name]) for name in ("prompt", "expected", "response"))
+    return f"{prompt} -> {response} (expected: {expected})"
+
+
+def _shortened(text: str) -> str:
+    return json.dumps(text if len(text) <= SAMPLE_CHARS else f"{text[:SAMPLE_CHARS]}...", ensure_ascii=False)
 
 
 @contextmanager

@@ -130,9 +130,9 @@ class Play:
             ]
         )
 
-    def sample(self, sample: Mapping[str, Any]) -> None:
+    def sample(self, **facts: Any) -> None:
         """Emit what the model in training answers."""
-        self._emit([events.sample(next(self._seq), time.time(), sample)])
+        self._emit([events.sample(next(self._seq), time.time(), facts)])
 
     def end_cancelled(self) -> None:
         last = [self._token("", is_last=True), self._finished(JobState.CANCELLED, "cancelled")]
@@ -275,7 +275,7 @@ def trained(**changes: Any) -> Script:
         for step in (1, 2):
             play.step(step, 2)
         for sample in SAMPLES:
-            play.sample(sample)
+            play.sample(**sample)
         play.succeed(TRAINED | changes)
 
     return play

@@ -80,7 +80,8 @@ def make_dataset() -> Response:
     found = [EXAMPLE[body.kind](one) for one in services().feedback.read(_wanted(body))]
     lines = list(_bounded(line for line in found if line is not None))
     if not lines:
-        raise NotFound(f"There is no feedback of which {body.kind} can be made with these filters.")
+        message = f"There is no feedback of which {body.kind} can be made with these filters."
+        raise NotFound(message, param="kind")
     owner, limits = caller().owner, services().keyring.limits_of(caller().owner)
     kept = services().files.put(owner, body.filename, "fine-tune", [*lines, ""], limits=limits)
     response = jsonify(

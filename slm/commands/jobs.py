@@ -10,9 +10,12 @@ from slm_client import call
 from slm_client.call import GENERATION_S, Call
 
 from slm.output import Output
+from slm.results import show_evaluated, show_trained
 from slm.server_command import server_command
 from slm.session import Session
 from slm.watching import speed, watch
+
+RESULTS = {"train": show_trained, "evaluate": show_evaluated}  # by the kind of job
 
 jobs = typer.Typer(help="List, show, watch and cancel jobs.")
 
@@ -34,7 +37,7 @@ def _list(session: Session, output: Output, limit: Limit = 20, search: Search = 
 
 @server_command(jobs, "show")
 def _show(session: Session, output: Output, job: JobId) -> None:
-    """Show a job, with its answer so far."""
+    """Show a job, with its answer so far, or what came of a training run or an evaluation."""
     body = session.fetch(call.show(job))
     facts = {
         **{name: body.get(name) for name in ("job_id", "kind", "status", "model", "base", "position", "attempt")},
@@ -44,6 +47,8 @@ def _show(session: Session, output: Output, job: JobId) -> None:
         "error": (body["error"] or {}).get("message"),
     }
     output.facts(body, facts, body["text"])
+    if not output.as_json and body["result"] is not None and body["kind"] in RESULTS:
+        RESULTS[body["kind"]](output, body["result"])
 
 
 @server_command(jobs, "watch")
@@ -79,9 +84,9 @@ def _publish(session: Session, output: Output, job: JobId) -> None:
 
 @server_command(jobs, "cancel")
 def _cancel(session: Session, output: Output, job: JobId) -> None:
-    """Cancel a job: at once if it is queued, at its next token if it runs."""
+    """Cancel a job: at once if it is queued, at its next token or step if it runs."""
     body = session.fetch(call.cancel(job))
-    output.result(body, "It will stop at its next token." if body["cancelling"] else f"It is {body['status']}.")
+    output.result(body, "It will stop soon." if body["cancelling"] else f"It is {body['status']}.")
 
 
 def _path(job: str) -> str:

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import typer
 from slm_client.call import Call
 
-from slm.card import show_gate
 from slm.failures import CommandError
 from slm.output import Output
+from slm.results import show_evaluated, show_trained
 from slm.server_command import server_command
 from slm.session import Session
 from slm.watching import watch
@@ -72,7 +72,9 @@ def _train(
     if not watch_it:
         output.result(job, f"{job['job_id']}\nFollow it: slm jobs watch {job['job_id']}")
         return
-    _show_trained(output, watch(session, output, job["job_id"])["result"])
+    result = watch(session, output, job["job_id"])["result"]
+    if not output.as_json:
+        show_trained(output, result)
 
 
 @server_command(train, "eval")
@@ -82,9 +84,7 @@ def _eval(session: Session, output: Output, file: File, models: Models, seed: Se
     job = session.fetch(Call("POST", "/slm/evaluate", _given(wanted)))
     result = watch(session, output, job["job_id"])["result"]
     if not output.as_json:
-        columns = ("name", "model", "loss", "perplexity", "token_accuracy", "exact", "overlap")
-        rows = [[_short(one[column]) for column in columns] for one in result["models"]]
-        output.listing(result, [column.replace("_", " ").upper() for column in columns], rows)
+        show_evaluated(output, result)
 
 
 def _uploaded(session: Session, output: Output, file: Path) -> str:
@@ -97,17 +97,3 @@ def _uploaded(session: Session, output: Output, file: Path) -> str:
 
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
-
-
-def _show_trained(output: Output, result: Mapping[str, Any]) -> None:
-    """Say what became of a run, and why."""
-    if output.as_json:
-        return
-    show_gate(output, result["gate"])
-    output.line(f"{result['message']}.")
-    if not result["published"]:
-        output.line(f"Publish it all the same: slm jobs publish {result['job_id']}")
-
-
-def _short(value: object) -> object:
-    return f"{value:.3f}" if isinstance(value, float) else value

@@ -19,9 +19,14 @@ class Queued:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """A description of what the worker is doing."""
+    """A description of what the worker is doing.
+
+    A training run says now and then what its model answers: `sample` has the `step`, the `prompt`, the `expected`
+    answer and the `response`.
+    """
 
     line: str
+    sample: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,4 +70,4 @@ def read_frame(data: Mapping[str, Any]) -> Frame:
         case {"status": line, "device_used": device}:
             return Finished(line == "Cancelled", device)
         case _:
-            return Status(str(data.get("status", "")))
+            return Status(str(data.get("status", "")), data.get("sample"))

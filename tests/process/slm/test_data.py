@@ -70,4 +70,5 @@ def test_a_dataset_is_made_of_feedback(slm: CommandAt, file: Path, url: str) -> 
     assert json.loads(file.read_text())["messages"][-1]["content"] == "In the Alps."
     made = slm("data", "from-feedback", "--kind", "preferences", "--json").document
     assert (made["kind"], made["examples"]) == ("preferences", 1)
-    assert "There is no feedback" in slm("data", "from-feedback", "--tag", "none", status=1).err
+    nothing = slm("data", "from-feedback", "--tag", "none", status=1).err
+    assert nothing == "slm: There is no feedback of which pairs can be made with these filters.\n"

@@ -63,7 +63,7 @@ def test_a_job_is_cancelled(slm: CommandAt, url: str, worker: Worker) -> None:
     with worker(lambda play: play.run_until_cancelled()):
         job_id = submit(url)
         wait_for("the job", lambda: state(url, job_id) == "running")
-        assert slm("jobs", "cancel", job_id).out == "It will stop at its next token.\n"
+        assert slm("jobs", "cancel", job_id).out == "It will stop soon.\n"
         wait_for("the job", lambda: state(url, job_id) == "cancelled")
         assert slm("jobs", "cancel", job_id, "--json").document["status"] == "cancelled"
         assert "was cancelled" in slm("jobs", "watch", job_id, status=1).err

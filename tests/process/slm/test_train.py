@@ -24,9 +24,15 @@ def pairs(tmp_path: Path) -> str:
 
 
 def test_a_watched_run_shows_its_steps_and_what_became_of_it(slm: CommandAt, worker: Worker, pairs: str) -> None:
-    with worker(HELLO):
+    def run(play: Play) -> None:
+        play.sample(step=0, prompt="Who?", expected="Ottoline.", response="Nobody.")
+        trained()(play)
+
+    with worker(HELLO) as running:
+        running.training = run
         lines = slm("train", pairs, "--name", "support", "--watch").out.splitlines()
     assert "Step 1 of 2" in lines
+    assert 'Sample: "Who?" -> "Nobody." (expected: "Ottoline.")' in lines
     assert "Checkpoint at step 2" in lines
     assert lines[-1] == "support@1 is now the newest version."
     assert any(line.split()[:2] == ["held_out", "3"] and "yes" in line for line in lines)
@@ -40,6 +46,8 @@ def test_an_unwatched_run_returns_its_id(slm: CommandAt, worker: Worker, pairs: 
         shown = slm("jobs", "show", job["job_id"]).out
     assert watched[-1]["result"]["name"] == "support"
     assert "Step 2 of 2" in shown
+    assert "held_out" in shown
+    assert shown.endswith("support@1 is now the newest version.\n")
 
 
 def test_a_refused_adapter_says_how_to_publish_it(slm: CommandAt, worker: Worker, pairs: str) -> None:
@@ -75,3 +83,5 @@ def test_models_are_measured_side_by_side(slm: CommandAt, worker: Worker, pairs:
         rows = slm("eval", pairs, "-m", "gpt2", "-m", "default").rows
     assert [row[0] for row in rows[-2:]] == ["gpt2", "default"]
     assert rows[-1][2:4] == ["2.000", "7.390"]
+    job = next(row[0] for row in slm("jobs", "list").rows if "evaluate" in row)
+    assert slm("jobs", "show", job).rows[-2:] == rows[-2:]

@@ -220,7 +220,7 @@ def test_pairs_are_made_of_good_answers_and_of_corrections(api: Api) -> None:
     assert len(dataset(api, tags=["y"])[1]) == 1
     assert len(dataset(api, model="cuda_lora_out")[1]) == 2
     nothing = api.client.post("/slm/feedback/dataset", json={"model": "other"})
-    assert (nothing.status_code, nothing.json["code"]) == (404, "not_found")
+    assert (nothing.status_code, nothing.json["code"], nothing.json["param"]) == (404, "not_found", "kind")
 
 
 def test_preferences_are_made_of_corrections(api: Api) -> None:
