@@ -51,14 +51,14 @@ def judge(
         url: the server's address.
         model: the name of a model that it serves.
         tokenizer: the folder with that model's tokenizer.
-        thinking_url: the address of a server whose model reasons, for the tests that need one; the other by default.
+        thinking_url: the address of a server whose model reasons; None skips the tests that need one.
         quick: run only the tests that `quick` of the suite names.
     """
     python = bootstrap.ensure([FOREIGN / "requirements.txt"], FOLDER)
     folder = sources.unpacked(suite, model)
     with tempfile.TemporaryDirectory() as scratch:
         report = Path(scratch) / "report"
-        urls = {"JUDGE_URL": url, "JUDGE_THINKING_URL": thinking_url or url}
+        urls = {"JUDGE_URL": url} | ({} if thinking_url is None else {"JUDGE_THINKING_URL": thinking_url})
         variables = {**urls, "JUDGE_TOKENIZER": str(tokenizer), "JUDGE_REPORT": str(report)}
         paths = {"PYTHONPATH": f"{HERE / 'plugins'}:{_root(folder, suite)}", "PYTEST_PLUGINS": ""}
         chosen = suite.quick if quick else suite.files
