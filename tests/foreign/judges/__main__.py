@@ -11,7 +11,7 @@ from pathlib import Path
 
 from models import default_model
 from tests.foreign.judges.judging import judge
-from tests.foreign.judges.server import MODEL, MODELS, running
+from tests.foreign.judges.server import MODEL, MODELS, running, thinking
 from tests.foreign.judges.suites import suite
 
 NAMES = ("vllm", "llama.cpp")
@@ -25,8 +25,11 @@ def main() -> int:
     parser.add_argument("--url", help="a server with the default model; otherwise one is started")
     asked = parser.parse_args()
     default_model.install(MODELS, progress=print)
-    with _server(asked.url) as url:
-        verdicts = [judge(suite(name), url, MODEL, MODELS / MODEL, quick=asked.quick) for name in asked.suites or NAMES]
+    with _server(asked.url) as url, _thinking(asked.quick) as thinking_url:
+        verdicts = [
+            judge(suite(name), url, MODEL, MODELS / MODEL, thinking_url=thinking_url, quick=asked.quick)
+            for name in asked.suites or NAMES
+        ]
     print(*verdicts, sep="\n")
     return 0 if all(verdict.is_good for verdict in verdicts) else 1
 
@@ -37,6 +40,16 @@ def _server(url: str | None) -> Iterator[str]:
         yield url
         return
     with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as started:
+        yield started
+
+
+@contextmanager
+def _thinking(is_quick: bool) -> Iterator[str | None]:
+    """Start a server whose model reasons, unless only the quick tests are run, which do not need one."""
+    if is_quick:
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as folder, thinking(Path(folder)) as started:
         yield started
 
 

@@ -41,7 +41,9 @@ class Verdict:
         return "\n".join([*lines, f"{counts}, {len(self.skipped)} skipped"])
 
 
-def judge(suite: Suite, url: str, model: str, tokenizer: Path, *, quick: bool = False) -> Verdict:
+def judge(
+    suite: Suite, url: str, model: str, tokenizer: Path, *, thinking_url: str | None = None, quick: bool = False
+) -> Verdict:
     """Run the suite, or its quick part, against the server at `url`, which serves `model`.
 
     Args:
@@ -49,13 +51,15 @@ def judge(suite: Suite, url: str, model: str, tokenizer: Path, *, quick: bool = 
         url: the server's address.
         model: the name of a model that it serves.
         tokenizer: the folder with that model's tokenizer.
+        thinking_url: the address of a server whose model reasons; None skips the tests that need one.
         quick: run only the tests that `quick` of the suite names.
     """
     python = bootstrap.ensure([FOREIGN / "requirements.txt"], FOLDER)
     folder = sources.unpacked(suite, model)
     with tempfile.TemporaryDirectory() as scratch:
         report = Path(scratch) / "report"
-        variables = {"JUDGE_URL": url, "JUDGE_TOKENIZER": str(tokenizer), "JUDGE_REPORT": str(report)}
+        urls = {"JUDGE_URL": url} | ({} if thinking_url is None else {"JUDGE_THINKING_URL": thinking_url})
+        variables = {**urls, "JUDGE_TOKENIZER": str(tokenizer), "JUDGE_REPORT": str(report)}
         paths = {"PYTHONPATH": f"{HERE / 'plugins'}:{_root(folder, suite)}", "PYTEST_PLUGINS": ""}
         chosen = suite.quick if quick else suite.files
         ini = Path(scratch) / "pytest.ini"  # without it, pytest would find this project's

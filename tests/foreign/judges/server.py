@@ -1,4 +1,4 @@
-"""A server of ours with the default model, to be judged."""
+"""Servers of ours with the default model, to be judged."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from common.settings import ROOT
 from models import default_model
+from models.text.saved_template import TEMPLATE_FILE
 from tests.compiled_kernels import share_kernels
 from tests.free_port import free_port
 from tests.processes import is_up, wait_for
@@ -19,11 +21,26 @@ from tests.processes import is_up, wait_for
 MODELS = ROOT / "data" / "models"
 MODEL = default_model.NAME
 START_S = 300.0
+NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[str]:
-    """Start it with its data in `folder`; yields its address. The model must be in `MODELS`."""
+def thinking(folder: Path) -> Iterator[str]:
+    """Start one whose model reasons before it answers, with its data and its model in `folder`; yields its address."""
+    model = folder / MODEL
+    model.mkdir()
+    for file in (MODELS / MODEL).iterdir():
+        (model / file.name).symlink_to(file)
+    template = model / TEMPLATE_FILE
+    template.unlink(missing_ok=True)
+    template.write_text((Path(__file__).parent / "thinking.jinja").read_text("utf-8"), "utf-8")
+    with running(folder, {"SLM_BASE_MODEL": str(model)}) as url:
+        yield url
+
+
+@contextmanager
+def running(folder: Path, settings: Mapping[str, str] = NO_SETTINGS) -> Iterator[str]:
+    """Start one with its data in `folder`; yields its address. The model must be in `MODELS`."""
     data, port = folder / "data", free_port()
     data.mkdir()
     (data / "models").symlink_to(MODELS)
@@ -32,7 +49,9 @@ def running(folder: Path) -> Iterator[str]:
         process = subprocess.Popen(
             [sys.executable, str(ROOT / "start_slm_api.py"), "--port", str(port)],
             cwd=ROOT,
-            env=os.environ | {"SLM_DATA_DIR": str(data), "SLM_TRAINER": "false", "SLM_CORS_ORIGINS": "localhost"},
+            env=os.environ
+            | {"SLM_DATA_DIR": str(data), "SLM_TRAINER": "false", "SLM_CORS_ORIGINS": "localhost"}
+            | settings,
             stdout=log,
             stderr=subprocess.STDOUT,
         )

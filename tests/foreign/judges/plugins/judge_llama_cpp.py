@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+THINKING_PORT = urlsplit(os.environ.get("JUDGE_THINKING_URL", "")).port
+NO_THINKING = "no server was given whose model reasons"
 os.environ |= {"DEBUG_EXTERNAL": "1", "PORT": str(urlsplit(os.environ["JUDGE_URL"]).port)}
 sys.modules["wget"] = types.ModuleType("wget")  # downloads models; nothing is to be downloaded
 
@@ -46,6 +48,8 @@ def the_servers_options(monkeypatch: pytest.MonkeyPatch) -> None:
         return options | data
 
     def request(self: Any, method: str, path: str, data: Any = None, *more: Any, **named: Any) -> Any:
+        if "Qwen3" in (self.chat_template_file or ""):  # a template that reasons
+            self.server_port = THINKING_PORT or pytest.skip(NO_THINKING)
         return make_request(self, method, path, asked(self, method, path, data), *more, **named)
 
     def stream_request(self: Any, method: str, path: str, data: Any = None, *more: Any, **named: Any) -> Any:

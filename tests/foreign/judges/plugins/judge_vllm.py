@@ -24,7 +24,8 @@ import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 ABSENT = {"vllm", "torch", "fastapi", "starlette", "transformers", "openai_harmony", "mcp"}
-URL = os.environ["JUDGE_URL"]
+URL, THINKING_URL = os.environ["JUDGE_URL"], os.environ.get("JUDGE_THINKING_URL")
+NO_THINKING = "no server was given whose model reasons"
 FOLDER = Path(os.environ["JUDGE_TOKENIZER"])
 TIMEOUT_S = 300
 SEED = {"seed": 0}  # so that the small model says the same in every run
@@ -124,7 +125,9 @@ class RemoteOpenAIServer:
     uds = None
 
     def __init__(self, _model: str = "", args: Sequence[str] = (), **_: Any) -> None:
-        self.host, self.port = "127.0.0.1", int(URL.rpartition(":")[2])
+        needed = THINKING_URL if "--reasoning-parser" in args else URL
+        self.url_root = needed or pytest.skip(NO_THINKING)
+        self.host, self.port = "127.0.0.1", int(self.url_root.rpartition(":")[2])
         as_ids = {"return_tokens_as_token_ids": True} if "--return-tokens-as-token-ids" in args else {}
         self._more = SEED | as_ids
         self._more_of_streams = {"stream_options": USAGE} if "--enable-force-include-usage" in args else {}
@@ -135,24 +138,20 @@ class RemoteOpenAIServer:
     def __exit__(self, *_: object) -> None:
         pass
 
-    @property
-    def url_root(self) -> str:
-        return URL
-
     def url_for(self, *parts: str) -> str:
-        return "/".join((URL, *parts))
+        return "/".join((self.url_root, *parts))
 
     def get_client(self, **options: Any) -> Any:
-        return _client(openai.OpenAI, f"{URL}/v1", options, self._more, self._more_of_streams)
+        return _client(openai.OpenAI, f"{self.url_root}/v1", options, self._more, self._more_of_streams)
 
     def get_async_client(self, **options: Any) -> Any:
-        return _client(openai.AsyncOpenAI, f"{URL}/v1", options, self._more, self._more_of_streams)
+        return _client(openai.AsyncOpenAI, f"{self.url_root}/v1", options, self._more, self._more_of_streams)
 
     def get_client_anthropic(self, **options: Any) -> Any:
-        return _client(anthropic.Anthropic, URL, options)
+        return _client(anthropic.Anthropic, self.url_root, options)
 
     def get_async_client_anthropic(self, **options: Any) -> Any:
-        return _client(anthropic.AsyncAnthropic, URL, options)
+        return _client(anthropic.AsyncAnthropic, self.url_root, options)
 
 
 def _client(
