@@ -93,7 +93,7 @@ def _few_questions(monkeypatch: pytest.MonkeyPatch) -> None:
     few = general_questions()[:2]
     monkeypatch.setattr("training.gate.measure.general_questions", lambda: few)
     monkeypatch.setattr("training.gate.measure.general_text", lambda: "The sea is wide.")
-    monkeypatch.setattr("training.supervision.SAMPLE_TOKENS", 2)
+    monkeypatch.setattr("training.samples.SAMPLE_TOKENS", 2)
 
 
 @pytest.fixture
