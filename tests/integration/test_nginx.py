@@ -35,7 +35,7 @@ def api(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> 
     limits = {"max_body_bytes": BODY_BYTES, "max_file_bytes": FILE_BYTES}
     folder = tmp_path_factory.mktemp("api")
     with running_api(
-        folder, redis_url=redis_server.url, data_dir=folder, proxies=1, reader_grace_s=0.2, drain_s=2, **limits
+        folder, redis_url=redis_server.url, data_dir=folder, proxies=1, reader_grace_s=2, drain_s=2, **limits
     ) as running:
         yield running.url.removeprefix("http://")
 
@@ -84,6 +84,7 @@ def test_tokens_are_passed_on_as_they_come(nginx: Nginx, real_redis: Redis, name
         ScriptedWorker(real_redis, script),
         requests.post(nginx.url + path, json=body, stream=True, timeout=TIMEOUT_S) as response,
     ):
+        assert response.status_code == 200, response.text
         lines = response.iter_lines(chunk_size=None)
         assert any(b"first" in line for line in lines)
         seen.set()

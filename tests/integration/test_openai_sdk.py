@@ -34,7 +34,7 @@ def api(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("api")
     with connect(redis_server.url) as redis:
         redis.flushall()  # earlier tests may have left API keys
-    with running_api(folder, redis_url=redis_server.url, reader_grace_s=0.2, drain_s=2) as api:
+    with running_api(folder, redis_url=redis_server.url, reader_grace_s=2, drain_s=2) as api:
         yield api
 
 
