@@ -11,7 +11,7 @@ job's log. On the wire an event is flask-sse's message: `{"data": {...}, "type":
               logprobs? (`TokenLogprobs` of each, in wire form)
     progress  of a training run or an evaluation: status (a line for   no
               people), at (s since the epoch), and what `progress` lists
-    sample    step, prompt, expected, response, at                     no
+    sample    step, prompt, expected, response, trained, at            no
     checkpoint step, is_best, at: from here a run can be continued     no
     finished  state (succeeded/cancelled), finish_reason, device       yes
     error     code, message, param?                                    yes

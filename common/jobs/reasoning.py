@@ -82,6 +82,11 @@ class ReasoningSplitter:
         """Whether all that follows belongs to the rest."""
         return self._place in (_Place.BETWEEN, _Place.AFTER)
 
+    @property
+    def is_in_rest(self) -> bool:
+        """Whether the rest has begun: what was read last is a part of it."""
+        return self._is_at(_Place.AFTER)
+
     def feed(self, text: str) -> tuple[str, str]:
         """Read the next piece; return the reasoning and the rest that are now certain."""
         self._unread += text

@@ -154,6 +154,27 @@ def test_what_a_model_thinks_is_folded_and_not_asked_again(open_page: OpenPage, 
     assert visit.complaints == []
 
 
+@pytest.mark.parametrize(
+    "said",
+    ["<", "Write it so:\n\n```\n<think>\nHm.\n</think>\n```"],
+    ids=["the beginning of a tag", "code with both tags"],
+)
+def test_an_answer_that_only_looks_like_thoughts_is_shown_and_asked_again(open_page: OpenPage, said: str) -> None:
+    seen = []
+
+    def script(play: Play) -> None:
+        seen.append(play.job.params["messages"])
+        play.end(said)
+
+    page = open_page(script).page
+    ask(page, "Hi")
+    expect(answers(page)).to_contain_text("<")
+    expect(page.locator(".turn.assistant details")).to_have_count(0)
+    ask(page, "And again?")
+    expect(answers(page)).to_have_count(2)
+    assert [message["content"] for message in seen[1]] == ["Hi", said, "And again?"]
+
+
 def test_a_search_is_repeated_only_after_a_change(open_page: OpenPage) -> None:
     visit = open_page(answer("Hello."))
     ask(visit.page, "Where is the lighthouse?")

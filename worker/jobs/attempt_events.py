@@ -13,6 +13,8 @@ from common.jobs.job import JobState
 from common.jobs.store import Claim, Fenced, JobStore
 from worker.engine.sequence import SequenceOutput
 
+GENERATING = "Generating response..."  # the status before an answer, which reports its syntax
+
 
 class AttemptEvents:
     """The events of an attempt, and the answer so far. So the job's log is read only once.
@@ -23,11 +25,13 @@ class AttemptEvents:
     Attributes:
         token_ids: the answer's tokens so far.
         logprobs: their log probabilities, in wire form; None if they were not requested.
+        syntax: what has been reported of the answer; None if that has not been announced.
     """
 
     def __init__(self, claim: Claim, store: JobStore) -> None:
         self.token_ids: list[int] = []
         self.logprobs: list[Any] | None = None
+        self.syntax: AnswerSyntax | None = None
         self._job_id, self._attempt = claim.job.id, claim.attempt
         self._next_seq = claim.next_seq
         self._store = store
@@ -102,6 +106,8 @@ class AttemptEvents:
     def _note(self, event: Event) -> Event:
         if event.type is EventType.STATUS:
             self._statuses.add(event.data["status"])
+            if event.data["status"] == GENERATING:
+                self.syntax = AnswerSyntax.of(event.data) or PLAIN
         elif event.type is EventType.TOKEN:
             self.token_ids += event.data["ids"]
             self._texts.append(event.data["text"])

@@ -20,6 +20,7 @@ from worker.engine.sequence import FinishReason, Sequence, SequenceOutput
 from worker.helper.given_up import never
 from worker.jobs.acquire import AcquiredModel, acquire
 from worker.jobs.active import ActiveJob, Outcome
+from worker.jobs.attempt_events import GENERATING
 from worker.jobs.observer import Observer
 from worker.jobs.rendering import in_form, reasoning_of, rendered
 from worker.model.manager import ModelManager
@@ -75,7 +76,7 @@ class Generation:
             if not job.events.are_first:
                 job.events.resume(self._log.read(job.id))
             with self._acquired(job) as acquired, _prepared(job, acquired, self._reasoning_parser) as request:
-                job.events.announce("Generating response...", request.syntax, request.prompt_ids)
+                job.events.announce(GENERATING, request.syntax, request.prompt_ids)
                 with attempt.in_engine(request.sequence) as timeline:
                     output = _compute(job, request)
                 if output is not None:
@@ -127,7 +128,10 @@ def _prepared(job: ActiveJob, acquired: AcquiredModel, reasoning_parser: str) ->
     engine.check(sequence)
     _check_num_scores(sequence, engine.vocab_size)
     sequence.calls = _call_marker(params.sampling.grammar, adapter.renderer)
-    sequence.reasoning = reasoning_of(params, prompt_text, adapter.renderer, reasoning_parser)
+    if (reported := job.events.syntax) is None:
+        sequence.reasoning = reasoning_of(params, prompt_text, adapter.renderer, reasoning_parser)
+    else:  # the first worker may be of another version, or have another parser
+        sequence.reasoning = reported.reasoning
     if (grammar := in_form(params, adapter.renderer, sequence.reasoning)) is not None:
         sequence.constraint = adapter.grammars.compile(grammar, lambda: job.is_given_up)
     try:

@@ -155,7 +155,8 @@ def _message(record: JobRecord, event: Event) -> str:
         case EventType.CHECKPOINT:
             return f"Checkpoint created at step {event.data['step']}"
         case EventType.SAMPLE:
-            return f"Answer to a held-out prompt at step {event.data['step']}"
+            kind = "training" if event.data.get("trained") else "held-out"  # an earlier version's samples are held out
+            return f"Answer to a {kind} prompt at step {event.data['step']}"
         case EventType.ERROR:
             return str(event.data["message"])
         case EventType.FINISHED if event.data["state"] == JobState.CANCELLED:
@@ -176,7 +177,8 @@ def _metrics_data(progress: Mapping[str, Any]) -> dict[str, Any]:
 
 def _message_data(event: Event) -> dict[str, Any]:
     if event.type is EventType.SAMPLE:
-        return {name: event.data[name] for name in ("step", "prompt", "expected", "response")}
+        facts = ("step", "prompt", "expected", "response", "trained")
+        return {name: event.data[name] for name in facts if name in event.data}
     if event.type is EventType.ERROR:
         return {"error_code": event.data["code"]}
     return {}

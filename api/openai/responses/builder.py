@@ -26,7 +26,7 @@ from api.schemas.openai.responses import (
     ResponseUsage,
 )
 from common.errors import SLMError
-from common.jobs.events import Event, EventType
+from common.jobs.events import AnswerSyntax, Event, EventType
 from common.jobs.job import GenerateResult, JobRecord, JobState
 
 ID_PREFIX = "resp_"
@@ -67,7 +67,9 @@ class ResponseBuilder:
         written = self._begin()
         match event.type:
             case EventType.STATUS:
-                self._reader.note(event)
+                if (syntax := AnswerSyntax.of(event.data)) is not None:
+                    self._reader.expect(syntax)
+                    self._output.expect(syntax.reasoning)
             case EventType.TOKEN:
                 if wire := event.data.get("logprobs"):
                     self._output.score(ScoredTokens(scored_tokens(wire)).for_chat()["content"])

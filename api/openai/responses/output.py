@@ -24,6 +24,7 @@ from api.schemas.openai.responses import (
     ReasoningText,
     ResponseStreamEvent,
 )
+from common.jobs.reasoning import Reasoning, ReasoningSplitter
 
 
 @dataclass(slots=True)
@@ -103,14 +104,22 @@ class Output:
         self._number = number
         self._items: list[_Reasoning | _Message | _Call] = []
         self._scored: list[ChatToken] = []  # the tokens of text that has not arrived
+        self._splitter: ReasoningSplitter | None = None  # reads the tokens, to tell those of the text
 
     def items(self) -> list[OutputItem]:
         """Return the items so far."""
         return [one.item() for one in self._items]
 
+    def expect(self, reasoning: Reasoning | None) -> None:
+        """Set the reasoning that the answer may have, before it begins."""
+        self._splitter = None if reasoning is None else ReasoningSplitter(reasoning)
+
     def score(self, tokens: Sequence[ChatToken]) -> None:
-        """Add the log probabilities of the next tokens, before their text."""
-        self._scored += tokens
+        """Add the log probabilities of the next tokens, before their text; those of the reasoning are left out."""
+        for token in tokens:
+            self._scored.append(token)
+            if self._is_of_reasoning(token):
+                self._scored.clear()
 
     def add(self, delta: Delta) -> list[ResponseStreamEvent]:
         """Add the next part of the answer."""
@@ -143,8 +152,14 @@ class Output:
         if self._items:
             self._items[-1].status = "incomplete"
 
+    def _is_of_reasoning(self, token: ChatToken) -> bool:
+        """Read a token; return whether it and those before it belong to the reasoning, its tags or the blanks after."""
+        if self._splitter is None or self._splitter.is_in_rest:
+            return False
+        self._splitter.feed(token["token"])
+        return self._splitter.has_begun and not self._splitter.is_in_rest
+
     def _add_thought(self, text: str) -> list[ResponseStreamEvent]:
-        self._scored.clear()
         written = [] if self._items else self._open_reasoning()
         reasoning = self._items[-1]
         assert isinstance(reasoning, _Reasoning)  # noqa: S101 - it comes first

@@ -18,7 +18,7 @@ from common.jobs.event_log import EventLog
 from common.jobs.events import PLAIN, AnswerSyntax, Event, EventType
 from common.jobs.job import GenerateParams, JobKind, JobState
 from common.jobs.prompts import Conversation, Cut, Prompt, TokenIds
-from common.jobs.reasoning import THINK, Reasoning
+from common.jobs.reasoning import MISTRAL, THINK, Reasoning
 from common.jobs.sampling import SamplingParams
 from common.jobs.store import JobStore
 from common.redis.outage import Outage
@@ -187,6 +187,28 @@ def test_reasoning_is_reported_and_counted_if_it_is_split_off(station: Station, 
     assert events.answer_syntax(station.log.read("j")) == syntax
     assert station.result()["response"] == REASONED
     assert station.result().get("reasoning_tokens") == (len("<think>So</think>") if splits else None)
+
+
+@pytest.mark.parametrize(
+    ("reported", "counted"),
+    [(PLAIN, None), (AnswerSyntax(reasoning=Reasoning(MISTRAL, is_open=False)), 0)],
+    ids=["none", "other tags"],
+)
+def test_a_later_attempt_keeps_to_the_reasoning_that_the_first_has_reported(
+    station: Station, reported: AnswerSyntax, counted: int | None
+) -> None:
+    """The first worker may have been of an earlier version, or have another parser."""
+    prompt = Conversation(({"role": "user", "content": "Why?"},))
+    params = GenerateParams(prompt, SamplingParams(seed=0, temperature=0.0), splits_reasoning=True).to_dict()
+    station.store.submit("j", JobKind.GENERATE, params, owner="o", max_queue=9)
+    first = station.claim()
+    first.events.announce("Generating response...", reported)
+    station.store.release("j", first.attempt)
+
+    station.run()
+
+    assert events.answer_syntax(station.log.read("j")) == reported
+    assert station.result().get("reasoning_tokens") == counted
 
 
 def test_a_refusal_of_the_engine_is_raised_and_nothing_is_recorded(station: Station) -> None:

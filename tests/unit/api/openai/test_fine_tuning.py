@@ -144,6 +144,11 @@ def test_events_are_listed_newest_first_page_by_page(api: Api, file: str) -> Non
         FineTuningJobEvent.model_validate(event, strict=True)
     assert events[0]["message"] == "The job has succeeded"
     assert [event["message"] for event in events if event["type"] == "metrics"] == ["Step 2 of 2", "Step 1 of 2"]
+    samples = [event for event in events if "prompt" in event["data"]]
+    assert {(event["message"], event["data"]["trained"]) for event in samples if event["data"]["step"] == 2} == {
+        ("Answer to a training prompt at step 2", True),
+        ("Answer to a held-out prompt at step 2", False),
+    }
     newest = next(event for event in events if event["type"] == "metrics")
     assert newest["data"] == {
         "step": 2,

@@ -9,6 +9,7 @@ import pytest
 from werkzeug.test import TestResponse
 
 from common.jobs.job import GenerateParams
+from common.jobs.logprobs import ScoredToken, TokenLogprobs
 from common.jobs.prompts import Conversation
 from common.jobs.reasoning import THINK, Reasoning
 from tests.api_in_process import MODEL, Api
@@ -151,6 +152,27 @@ def test_the_events_of_a_response_agree_with_it(api: Api) -> None:
     thought = "".join(event["delta"] for event in events if event["type"] == "response.reasoning_text.delta")
     done = [event["item"] for event in events if event["type"] == "response.output_item.done"]
     assert (thought, done) == (REASONING, events[-1]["response"]["output"])
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["each token alone", "one event"])
+def test_the_log_probabilities_of_a_response_are_those_of_its_text(start_api: StartApi, together: bool) -> None:
+    pieces = ["<think>", "So", "</think>", "\n\n", "Four", "."]
+    scored = [TokenLogprobs(ScoredToken(index, piece.encode(), -0.5)) for index, piece in enumerate(pieces)]
+
+    def script(play: Play) -> None:
+        play.status("Generating response...", reasoning=MAY if play.params.splits_reasoning else None)
+        if together:
+            play.tell("".join(pieces), *scored)
+        else:
+            for piece, token in zip(pieces, scored, strict=True):
+                play.tell(piece, token)
+        play.end("")
+
+    include = ["message.output_text.logprobs"]
+    answer = start_api(script).client.post("/v1/responses", json={"model": MODEL, "input": "Hi", "include": include})
+    _, message = answer.json["output"]
+    (part,) = message["content"]
+    assert (part["text"], [token["token"] for token in part["logprobs"]]) == ("Four.", ["Four", "."])
 
 
 def test_the_next_response_is_not_shown_it(start_api: StartApi) -> None:

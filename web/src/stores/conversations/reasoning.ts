@@ -17,9 +17,9 @@ const END_ALONE = /^<\/think>[ \t]*$/m;
 export function splitReasoning(text: string): Thought {
   const written = text.trimStart();
   if (written.startsWith(BEGIN)) return split(written.slice(BEGIN.length), written.indexOf(END) - BEGIN.length);
-  if (written && BEGIN.startsWith(written)) return { reasoning: "", content: "", isThinking: true };
   const end = END_ALONE.exec(text);
-  return end === null ? { reasoning: "", content: text, isThinking: false } : split(text, end.index);
+  const isExample = end === null || text.slice(0, end.index).includes(BEGIN); // such as code that has both
+  return isExample ? { reasoning: "", content: text, isThinking: false } : split(text, end.index);
 }
 
 /** Split a text that begins with a thought; `end` is negative while the thought has none. */
