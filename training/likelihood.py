@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from models.context import declared_context
 from training.data import Row
 
 AfterBatch = Callable[[int, int], None]  # is told how many rows of how many are done; its exceptions are passed on
@@ -77,7 +78,7 @@ def answers(
     max_new_tokens: int,
     after_batch: AfterBatch,
 ) -> list[Answer]:
-    """Return the greedy answer to each prompt, which is given as token ids."""
+    """Return the greedy answer to each prompt, which is given as token ids. Answers end at the model's context."""
     found: list[Answer] = []
     for start in range(0, len(prompts), MAX_BATCH):
         found += _batch_answers(model, tokenizer, prompts[start : start + MAX_BATCH], max_new_tokens)
@@ -87,13 +88,14 @@ def answers(
 
 def _batch_answers(model: Any, tokenizer: Any, prompts: Sequence[list[int]], max_new_tokens: int) -> list[Answer]:
     longest = max(map(len, prompts))
-    end = tokenizer.eos_token_id
+    end, context = tokenizer.eos_token_id, declared_context(model.config)
+    left = max_new_tokens if context is None else max(1, context - longest)
     ids = torch.tensor([[end] * (longest - len(prompt)) + prompt for prompt in prompts], device=model.device)
     mask = torch.tensor([[0] * (longest - len(one)) + [1] * len(one) for one in prompts], device=model.device)
     made = model.generate(
         input_ids=ids,
         attention_mask=mask,
-        max_new_tokens=max_new_tokens,
+        max_new_tokens=min(max_new_tokens, left),
         do_sample=False,
         pad_token_id=end,
         eos_token_id=end,

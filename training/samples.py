@@ -13,9 +13,10 @@ from typing import Any
 
 from training.base import Base
 from training.checkpoints import write_whole
-from training.data import Example
+from training.data import Dataset, Encoder, Example
 from training.likelihood import answers
 from training.request import RunRequest, Sample
+from training.rows import trainer_rows
 
 SAMPLE_TOKENS = 48
 
@@ -30,7 +31,7 @@ class Sampler:
     def __init__(self, request: RunRequest, base: Base, folder: Path) -> None:
         self._encoder = base.encoder(request.start_from)
         self._tokenizer = base.tokenizer
-        self._examples = list(_chosen(request))
+        self._examples = list(_chosen(request, self._encoder, base.limit(request.recipe.max_length)))
         self._folder = folder
 
     def ask(self, model: Any, step: int) -> list[Sample]:
@@ -52,11 +53,17 @@ def read_samples(folder: Path, step: int) -> list[Sample]:
     return [Sample(**one) for one in json.loads(file.read_text(encoding="utf-8"))] if file.is_file() else []
 
 
-def _chosen(request: RunRequest) -> Iterator[tuple[Example, bool]]:
+def _chosen(request: RunRequest, encoder: Encoder, limit: int) -> Iterator[tuple[Example, bool]]:
     """Yield the examples, and whether the model learns them."""
-    yield request.dataset.examples[0], True
-    if request.validation:
-        yield request.validation.examples[0], False
+    for dataset, trained in ((request.dataset, True), (request.validation, False)):
+        if dataset and (example := _first(dataset, encoder, limit)) is not None:
+            yield example, trained
+
+
+def _first(dataset: Dataset, encoder: Encoder, limit: int) -> Example | None:
+    """Return the first example that is not left out."""
+    kept = (one for index, one in enumerate(dataset.examples) if trainer_rows(dataset.only([index]), encoder, limit)[0])
+    return next(kept, None)
 
 
 def _file(folder: Path, step: int) -> Path:

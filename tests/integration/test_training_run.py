@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -190,6 +190,18 @@ def test_gpt2_is_trained_on_all_its_linear_layers(tmp_path: Path) -> None:
     shapes = {name: tuple(weight.shape) for name, weight in gpt2().state_dict().items()}
     layers = {name.rsplit(".", 1)[-1] for name in check_adapter(result.adapter, "tiny", shapes).ranks}
     assert layers == {"c_attn", "c_proj", "c_fc"}
+
+
+def test_samples_are_of_examples_that_are_not_too_long(tmp_path: Path) -> None:
+    base = save(gpt2(), tmp_path / "tiny-gpt2")  # with another token after its context, it fails
+    sizes = (600, 10, 470)  # characters, which are its tokens
+    lines = b"".join(b'{"instruction": "%s", "response": "ok"}\n' % (b"x" * size) for size in sizes)
+    long = read_dataset(lines, name="long.jsonl")
+    request = request_for(base, tmp_path / "run", max_steps=1)
+    events = Events()
+    result = train(replace(request, dataset=long.only([0, 1]), validation=long.only([0, 2])), events)
+    assert result.left_out == 1
+    assert [(len(one.prompt), one.trained) for one in events.samples] == [(10, True), (470, False)] * 2
 
 
 class KilledAfter(Events):
