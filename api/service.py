@@ -330,7 +330,7 @@ class JobService:
 
         Raises:
             JobNotFound: the job does not exist, or is not the caller's.
-            Conflict: it is no training run, or has ended.
+            Conflict: it is no training run, has ended, or has begun to publish.
         """
         return _still_open(self._store.pause(self._run(job_id, caller).id), job_id)
 
@@ -429,6 +429,7 @@ class JobService:
 
         Raises:
             JobNotFound: the job does not exist, or is not the caller's.
+            Conflict: it is a training run that has begun to publish.
         """
         return self._store.cancel(self.get(job_id, caller).id)
 

@@ -208,7 +208,7 @@ SLM_OPERATIONS = {
         "Cancel a job: a queued job ends now, a running job at its next token",
         SuccessResponse("The job is cancelled, will be at its next token, or had ended before.", Cancellation),
         JOB_ID,
-        errors=(errors.JobNotFound,),
+        errors=(errors.JobNotFound, errors.Conflict),
     ),
     "usage.show_usage": simple(
         "showUsage", Tag.JOBS, "Count your ended jobs and their tokens", SuccessResponse("Your account.", Account)

@@ -105,7 +105,7 @@ TRAINING_OPERATIONS = {
         "listFineTuningJobs", "List your fine-tuning jobs", FineTuningJobs, ids.FINE_TUNING_ID
     ),
     "fine_tuning.show_job": _of_one("showFineTuningJob", "Show a fine-tuning job"),
-    "fine_tuning.cancel_job": _of_one("cancelFineTuningJob", "Cancel a fine-tuning job"),
+    "fine_tuning.cancel_job": _of_one("cancelFineTuningJob", "Cancel a fine-tuning job", errors.Conflict),
     "fine_tuning.pause_job": _of_one(
         "pauseFineTuningJob", "Set a fine-tuning job aside after its current step", errors.Conflict
     ),

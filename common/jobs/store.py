@@ -368,10 +368,9 @@ class JobStore:
     def cancel(self, job_id: str) -> JobState:
         """Request the cancellation of a job: a queued job ends now, a running job at its next token.
 
-        Nothing happens to a training run that has begun to publish; neither does it when `pause` is called.
-
         Raises:
             JobNotFound: the job does not exist.
+            Conflict: it is a training run that has begun to publish.
         """
         return self._changed(job_id, self._cancel(job_id, self._job_ttl_s, _CANCELLED))
 
@@ -380,6 +379,7 @@ class JobStore:
 
         Raises:
             JobNotFound: the job does not exist.
+            Conflict: it has begun to publish.
         """
         return self._changed(job_id, self._pause(job_id))
 
@@ -394,14 +394,17 @@ class JobStore:
     def _changed(self, job_id: str, answer: Any) -> JobState:
         if not answer:
             raise JobNotFound(f"There is no job {job_id!r}.")
-        self._dispatch(_wake_ups(answer[1]))
-        return JobState(answer[0])
+        state, due, *begun = answer
+        if begun:
+            raise Conflict(f"Training run {job_id} is being published; it is too late to cancel or to pause it.")
+        self._dispatch(_wake_ups(due))
+        return JobState(state)
 
     def cancel_all(self, owner: str) -> int:
         """Request the cancellation of all open jobs of an owner; return how many there were."""
         job_ids = cast(set[str], self._redis.smembers(keys.open_jobs(owner)))
         for job_id in job_ids:
-            with suppress(JobNotFound):
+            with suppress(JobNotFound, Conflict):
                 self.cancel(job_id)
         return len(job_ids)
 

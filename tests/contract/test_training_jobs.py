@@ -177,18 +177,22 @@ def test_a_run_that_has_begun_to_publish_is_neither_cancelled_nor_paused(station
     first = station.claim("a")
     assert station.store.begin_publishing("a", first.attempt)
     for ask in (station.store.cancel, station.store.pause):
-        assert ask("a") is JobState.RUNNING
+        with pytest.raises(Conflict, match="too late"):
+            ask("a")
     assert not station.store.is_to_cancel("a")
     assert not station.store.is_to_pause("a")
     station.kill_trainer("a")
     for ask in (station.store.cancel, station.store.pause):
-        assert ask("a") is JobState.QUEUED, "the next attempt gives it its result"
+        with pytest.raises(Conflict):  # the next attempt gives it its result
+            ask("a")
+    assert station.store.cancel_all("me") == 1  # which leaves it as it is
+    assert station.state("a") is JobState.QUEUED
     with pytest.raises(Fenced):
         station.store.begin_publishing("a", first.attempt)
     claim = station.claim("a")
     assert station.store.begin_publishing("a", claim.attempt)
     station.store.succeed("a", claim.attempt, {}, [events.finished(claim.next_seq, JobState.SUCCEEDED)])
-    assert station.state("a") is JobState.SUCCEEDED
+    assert station.store.cancel("a") is JobState.SUCCEEDED
 
 
 def test_a_run_that_is_to_be_cancelled_or_paused_does_not_begin_to_publish(station: Station) -> None:

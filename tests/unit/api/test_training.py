@@ -17,6 +17,7 @@ from api.schemas.training import Evaluated, RunState, Trained
 from common.adapters.records import VersionFacts
 from common.adapters.registry import AdapterRegistry
 from common.jobs.job import JobKind
+from common.jobs.store import JobStore
 from common.owners.api_keys import ApiKeyStore, Role
 from common.owners.files import FileStore
 from tests.api_in_process import MODEL, Api
@@ -193,6 +194,18 @@ def test_a_run_is_paused_resumed_and_cancelled(api: Api) -> None:
     assert api.client.delete(f"/slm/jobs/{second}").json["status"] == "cancelled"
     again = api.client.post(f"/slm/jobs/{second}/resume")
     assert (again.status_code, again.json["code"]) == (409, "conflict")
+
+
+def test_a_run_that_is_being_published_is_neither_cancelled_nor_paused(api: Api) -> None:
+    api.worker.training = Waiting()
+    job_id = train(api).json["job_id"]
+    wait_until(lambda: api.job(job_id)["status"] == "running")
+    assert JobStore(api.redis, lambda _: None, job_ttl_s=60).begin_publishing(job_id, attempt=1)
+    for refused in (api.client.post(f"/slm/jobs/{job_id}/pause"), api.client.delete(f"/slm/jobs/{job_id}")):
+        assert (refused.status_code, refused.json["code"]) == (409, "conflict")
+        assert refused.json["error"].endswith("it is too late to cancel or to pause it.")
+    refused = api.client.post(f"/v1/fine_tuning/jobs/ftjob-{job_id}/cancel")
+    assert (refused.status_code, refused.json["error"]["code"]) == (409, "conflict")
 
 
 def test_only_runs_can_be_paused(api: Api) -> None:
