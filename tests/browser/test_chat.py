@@ -192,6 +192,20 @@ def test_a_search_is_repeated_only_after_a_change(open_page: OpenPage) -> None:
     expect(visit.page.get_by_role("row")).to_have_count(3)
 
 
+def test_an_old_conversation_that_was_found_and_deleted_is_found_no_more(open_page: OpenPage) -> None:
+    visit = open_page(answer("Hello."))
+    conversations = f"{visit.api.url}/slm/conversations"
+    for title in ("the lighthouse", *map(str, range(60))):  # more than the page lists at once
+        requests.post(conversations, json={"title": title}, timeout=60).raise_for_status()
+    visit.page.get_by_label("Search").fill("lighthouse")
+    expect(visit.page.locator("aside li")).to_have_count(1)
+    visit.page.get_by_text("the lighthouse").click()
+    visit.page.get_by_role("button", name="Actions for the conversation").click()
+    visit.page.get_by_role("menuitem", name="Delete").click()
+    visit.page.get_by_role("button", name="Delete", exact=True).click()
+    expect(visit.page.get_by_text("the lighthouse")).to_have_count(0)
+
+
 def is_list(url: str) -> bool:
     return urlsplit(url).path in ("/slm/jobs", "/slm/conversations") and not is_search(url)
 

@@ -5,6 +5,11 @@ export class Search<Found> {
   /** `mayChange` tells whether something that was found may change by itself. */
   constructor(private readonly mayChange: (found: Found) => boolean = () => false) {}
 
+  /** Search again at the next call, because of a change that `newest` may not show. */
+  forget(): void {
+    this.#last = null;
+  }
+
   /** Return what `search` finds. `newest` describes the list without the search; changes begin there. */
   async find(query: string, newest: () => Promise<string>, search: () => Promise<Found>): Promise<Found> {
     const key = JSON.stringify([query, await newest()]);

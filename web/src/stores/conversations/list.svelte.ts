@@ -26,7 +26,7 @@ class ConversationList {
 
   constructor() {
     channel.onmessage = ({ data }: MessageEvent<string>) => {
-      void this.refresh();
+      this.#refreshAfterChange();
       for (const listener of this.#listeners) listener(data);
     };
   }
@@ -75,6 +75,12 @@ class ConversationList {
   /** Tell the other tabs that this tab has changed a conversation. */
   announce(id: string): void {
     channel.postMessage(id);
+    this.#refreshAfterChange();
+  }
+
+  /** It may have been of a conversation that is not among the newest. */
+  #refreshAfterChange(): void {
+    this.#search.forget();
     void this.refresh();
   }
 

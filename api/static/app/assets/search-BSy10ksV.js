@@ -1,1 +1,0 @@
-var e=class{mayChange;#e=null;constructor(e=()=>!1){this.mayChange=e}async find(e,t,n){let r=JSON.stringify([e,await t()]);if(this.#e?.key===r&&!this.mayChange(this.#e.found))return this.#e.found;let i=await n();return this.#e={key:r,found:i},i}};export{e as t};
