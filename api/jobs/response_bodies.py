@@ -370,7 +370,7 @@ def _adapters(workers: Sequence[WorkerReport]) -> list[str]:
 
 
 def _worker(report: WorkerReport) -> Worker:
-    return Worker(
+    described = Worker(
         id=report.id,
         host=report.host or None,
         pid=report.pid or None,
@@ -380,3 +380,6 @@ def _worker(report: WorkerReport) -> Worker:
         slots=report.slots,
         error=report.error,
     )
+    if report.dtype is not None:
+        described["dtype"] = report.dtype
+    return described

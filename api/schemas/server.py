@@ -29,6 +29,9 @@ class WorkerOutcome(ResponseModel):
 
     id: str
     device: str | None
+    dtype: NotRequired[
+        Annotated[str, Field(description="number format of the weights in memory, while it holds the model")]
+    ]
     state: WorkerState
 
 

@@ -224,6 +224,8 @@ export interface WorkerInfo {
   host: string | null;
   pid: number | null;
   device: string | null;
+  /** Number format of the weights in memory, while it holds the model. */
+  dtype?: string;
   state: "starting" | "loading" | "ready" | "unloaded" | "error" | string;
   running: number;
   slots: number;

@@ -35,6 +35,12 @@ def test_info_shows_the_reports_of_the_workers(api: Api) -> None:
     ]
 
 
+def test_info_shows_the_number_format_of_each_worker(api: Api) -> None:
+    Fleet(api.redis).beat(REPORT.but(id="slm0@host", dtype="int8 with a cache in int8"), ttl_s=60)
+    formats = {worker["id"]: worker.get("dtype") for worker in api.client.get("/slm/info").json["workers"]}
+    assert formats == {"slm0@host": "int8 with a cache in int8", "slm1@host": None}
+
+
 def test_info_claims_nothing_without_a_worker(api: Api) -> None:
     api.worker.leave()
     info = api.client.get("/slm/info").json
