@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from common.adapters.registry import AdapterRegistry
+from common.errors import Conflict
 from common.fleet import WorkerReport, WorkerState
 from common.jobs.events import Event, EventType
 from common.jobs.job import JobKind, JobRecord, JobState
@@ -204,7 +205,8 @@ def test_a_run_that_is_cancelled_in_any_phase_leaves_no_version(site: Site) -> N
         assert site.versions(phase) == []
     job_id = site.submit(name=last, hold=[last], publishes=True)
     site.wait_for_phase(job_id, last)
-    site.cluster.store.cancel(job_id)  # too late: what it has published is its result
+    with pytest.raises(Conflict, match="too late"):  # what it has published is its result
+        site.cluster.store.cancel(job_id)
     site.release(job_id)
     job = site.wait_for_state(job_id, JobState.SUCCEEDED)
     assert job.result is not None
@@ -236,7 +238,8 @@ def test_a_run_is_paused_in_any_phase_and_resumed(site: Site) -> None:
         assert (site.steps(job_id), site.versions(phase)) == ([1, 2, 3], [1])
     job_id = site.submit(name=last, hold=[last], publishes=True)
     site.wait_for_phase(job_id, last)
-    site.cluster.store.pause(job_id)
+    with pytest.raises(Conflict, match="too late"):
+        site.cluster.store.pause(job_id)
     site.release(job_id)
     site.wait_for_state(job_id, JobState.SUCCEEDED)
 
@@ -258,7 +261,8 @@ def test_a_run_whose_trainer_died_after_it_had_published_cannot_be_cancelled(sit
     job_id = site.submit(hold=["publish"], publishes=True)
     site.wait_for_phase(job_id, "publish")
     trainer.kill()
-    site.cluster.store.cancel(job_id)
+    with pytest.raises(Conflict, match="too late"):
+        site.cluster.store.cancel(job_id)
     site.start_trainer("second")
     job = site.wait_for_state(job_id, JobState.SUCCEEDED)
     assert job.result is not None
