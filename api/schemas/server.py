@@ -29,9 +29,6 @@ class WorkerOutcome(ResponseModel):
 
     id: str
     device: str | None
-    dtype: NotRequired[
-        Annotated[str, Field(description="number format of the weights in memory, while it holds the model")]
-    ]
     state: WorkerState
 
 
@@ -94,6 +91,9 @@ class Worker(ResponseModel):
     host: Annotated[str | None, Field(description="for admins only")]
     pid: Annotated[int | None, Field(description="for admins only")]
     device: str | None
+    dtype: NotRequired[
+        Annotated[str, Field(description="number format of the weights in memory, while it holds the model")]
+    ]
     state: WorkerState
     running: Count
     slots: Annotated[Count, Field(description="maximum number of generations that it runs at once")]

@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from pydantic import TypeAdapter
 
 from api import __version__
+from api.schemas.server import Info
 from common.fleet import Fleet, WorkerState
 from tests.api_in_process import REPORT, Api
 from tests.scripted_worker import Play
@@ -37,7 +39,9 @@ def test_info_shows_the_reports_of_the_workers(api: Api) -> None:
 
 def test_info_shows_the_number_format_of_each_worker(api: Api) -> None:
     Fleet(api.redis).beat(REPORT.but(id="slm0@host", dtype="int8 with a cache in int8"), ttl_s=60)
-    formats = {worker["id"]: worker.get("dtype") for worker in api.client.get("/slm/info").json["workers"]}
+    response = api.client.get("/slm/info")
+    TypeAdapter(Info).validate_json(response.text, strict=True)
+    formats = {worker["id"]: worker.get("dtype") for worker in response.json["workers"]}
     assert formats == {"slm0@host": "int8 with a cache in int8", "slm1@host": None}
 
 
