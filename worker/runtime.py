@@ -152,7 +152,7 @@ class WorkerRuntime:
         self._subscriber.start()
         self._control = ControlListener(
             self._subscriber,
-            on_cancel=self._cancel_id,
+            on_cancel=self._jobs.cancel,
             on_yield=self._release_id,
             on_pause=_no_run,
             on_model=self._model_manager.nudge,
@@ -255,10 +255,6 @@ class WorkerRuntime:
     def _unload_if_idle(self) -> None:
         if self._settings.keep_alive_s is not None and self._takes_jobs:
             self._fleet.unload_if_idle(self._settings.keep_alive_s)
-
-    def _cancel_id(self, job_id: str) -> None:
-        for job in self._jobs.of_job(job_id):
-            job.cancel()
 
     def _release_id(self, job_id: str) -> None:
         """Release a job that nobody reads, because others need its capacity."""

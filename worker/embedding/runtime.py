@@ -92,7 +92,7 @@ class EmbedderRuntime:
         self._load()
         self._subscriber.start()
         self._control = ControlListener(
-            self._subscriber, on_cancel=self._cancel_id, on_yield=_ignore, on_pause=_ignore, on_model=_nothing
+            self._subscriber, on_cancel=self._jobs.cancel, on_yield=_ignore, on_pause=_ignore, on_model=_nothing
         )
         self._control.start()
         self._takes_jobs = True
@@ -147,10 +147,6 @@ class EmbedderRuntime:
         if self._report is not None:
             takes_jobs = self._takes_jobs and not self._draining.is_set()
             self._embedders.beat(replace(self._report, takes_jobs=takes_jobs), ttl_s=self._settings.lease_s)
-
-    def _cancel_id(self, job_id: str) -> None:
-        for job in self._jobs.of_job(job_id):
-            job.cancel()
 
     def _drain(self) -> None:
         if self._engine is not None:

@@ -142,6 +142,11 @@ class ActiveJobs:
         """Return the job's active attempts: none, one, or for a moment a fenced attempt and its successor."""
         return [job for job in self.all() if job.id == job_id]
 
+    def cancel(self, job_id: str) -> None:
+        """Request the end of the job's attempts, because its cancellation was requested."""
+        for job in self.of_job(job_id):
+            job.cancel()
+
     def all(self) -> list[ActiveJob]:
         """Return all active jobs."""
         with self._changed:

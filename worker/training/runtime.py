@@ -113,7 +113,7 @@ class TrainerRuntime:
         del interrupted  # it takes no time
         self._subscriber.start()
         self._control = ControlListener(
-            self._subscriber, on_cancel=self._cancel_id, on_pause=self._pause_id, on_yield=_ignore, on_model=_nothing
+            self._subscriber, on_cancel=self._jobs.cancel, on_pause=self._pause_id, on_yield=_ignore, on_model=_nothing
         )
         self._control.start()
         self._takes_jobs = True
@@ -156,10 +156,6 @@ class TrainerRuntime:
             takes_jobs=self._takes_jobs and not self._draining.is_set(),
         )
         self._trainers.beat(report, ttl_s=self._settings.lease_s)
-
-    def _cancel_id(self, job_id: str) -> None:
-        for job in self._jobs.of_job(job_id):
-            job.cancel()
 
     def _pause_id(self, job_id: str) -> None:
         if self._jobs.of_job(job_id):
