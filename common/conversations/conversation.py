@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 from common.jobs.events import AnswerSyntax
 from common.jobs.job import JobState
-from common.jobs.reasoning import Reasoning
 from common.wire import known_fields
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -103,7 +102,7 @@ class Answer:
     @property
     def syntax(self) -> AnswerSyntax:
         """How its parts can be told apart."""
-        return AnswerSyntax(self.tool_form, None if self.reasoning is None else Reasoning.from_dict(self.reasoning))
+        return AnswerSyntax.from_dict({"tool_form": self.tool_form, "reasoning": self.reasoning})
 
     @classmethod
     def from_json(cls, text: str) -> Answer:

@@ -85,12 +85,15 @@ class AnswerSyntax:
         return fields | ({} if self.reasoning is None else {"reasoning": self.reasoning.to_dict()})
 
     @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> AnswerSyntax:
+        """Read it from fields as `to_dict` returns them."""
+        before = fields.get("reasoning")
+        return cls(fields.get("tool_form"), None if before is None else Reasoning.from_dict(before))
+
+    @classmethod
     def of(cls, data: Mapping[str, Any]) -> AnswerSyntax | None:
         """Read it from an event's data; None if that does not have it."""
-        if data.keys().isdisjoint(("tool_form", "reasoning")):
-            return None
-        before = data.get("reasoning")
-        return cls(data.get("tool_form"), None if before is None else Reasoning.from_dict(before))
+        return None if data.keys().isdisjoint(("tool_form", "reasoning")) else cls.from_dict(data)
 
 
 PLAIN = AnswerSyntax()  # the answer is text
