@@ -46,12 +46,17 @@ def token(name: str, text: str) -> SequenceOutput:
     return SequenceOutput(f"{name}/1", (1,), text, 1, 1)
 
 
-def test_tokens_wait_for_others_except_the_first_of_a_job() -> None:
-    store, jobs = RecordingStore(), ActiveJobs()
+def publisher_to(store: RecordingStore, jobs: ActiveJobs) -> Publisher:
+    """Return a publisher whose tokens wait as long as they may."""
     unfenced: Any = None
     recording: Any = store
     outage = Outage(logging.getLogger(__name__))
-    publisher = Publisher(recording, jobs, unfenced, WorkerMetrics(lambda: None), outage, window_s=LONG_S)
+    return Publisher(recording, jobs, unfenced, WorkerMetrics(lambda: None), outage, window_s=LONG_S)
+
+
+def test_tokens_wait_for_others_except_the_first_of_a_job() -> None:
+    store, jobs = RecordingStore(), ActiveJobs()
+    publisher = publisher_to(store, jobs)
     with jobs.running(job("a")), jobs.running(job("b")):
         publisher.start()
         publisher.deliver([token("a", "1")])
@@ -69,10 +74,7 @@ def test_tokens_wait_for_others_except_the_first_of_a_job() -> None:
 
 def test_what_waits_is_sent_at_the_end_of_a_job() -> None:
     store, jobs = RecordingStore(), ActiveJobs()
-    unfenced: Any = None
-    recording: Any = store
-    outage = Outage(logging.getLogger(__name__))
-    publisher = Publisher(recording, jobs, unfenced, WorkerMetrics(lambda: None), outage, window_s=LONG_S)
+    publisher = publisher_to(store, jobs)
     ending = job("a")
     with jobs.running(ending), jobs.running(job("b")):
         publisher.start()
