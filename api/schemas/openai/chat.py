@@ -85,7 +85,7 @@ class ChatToolCall(ResponseModel):
     function: ChatFunction
 
 
-Reasoning = Annotated[str, Field(description="what the model has written before its answer, as vLLM names it")]
+ReasoningField = Annotated[str, Field(description="what the model has written before its answer, as vLLM names it")]
 ReasoningContent = Annotated[str, Field(description="the same, as llama.cpp and DeepSeek name it")]
 
 
@@ -95,7 +95,7 @@ class ChatMessage(ResponseModel):
     role: Literal["assistant"]
     content: Annotated[str | None, Field(description="null if the answer has only calls of tools, or reasoning")]
     refusal: None
-    reasoning: NotRequired[Reasoning]
+    reasoning: NotRequired[ReasoningField]
     reasoning_content: NotRequired[ReasoningContent]
     tool_calls: NotRequired[list[ChatToolCall]]
     function_call: NotRequired[Annotated[ChatFunction, Field(description="if the request had `functions`")]]
@@ -146,7 +146,7 @@ class ChatDelta(ResponseModel):
 
     role: NotRequired[Literal["assistant"]]
     content: NotRequired[str | None]
-    reasoning: NotRequired[Reasoning]
+    reasoning: NotRequired[ReasoningField]
     reasoning_content: NotRequired[ReasoningContent]
     tool_calls: NotRequired[list[ChatToolCallDelta]]
     function_call: NotRequired[ChatFunctionDelta]
