@@ -87,7 +87,7 @@ class FakeRenderer:
     def in_form(self, grammar: Grammar) -> Grammar:
         return grammar
 
-    def reasoning(self, prompt: Prompt, _text: str, parser: str) -> Reasoning | None:
+    def reasoning(self, prompt: Prompt, _render: object, parser: str) -> Reasoning | None:
         form = FORMS.get(parser) if isinstance(prompt, Conversation) else None
         return None if form is None else Reasoning(form, is_open=False)
 

@@ -127,13 +127,15 @@ def _prepared(job: ActiveJob, acquired: AcquiredModel, reasoning_parser: str) ->
     )
     engine.check(sequence)
     _check_num_scores(sequence, engine.vocab_size)
-    sequence.calls = _call_marker(params.sampling.grammar, adapter.renderer)
+    grammar = params.sampling.grammar
+    sequence.calls = _call_marker(grammar, adapter.renderer)
     if (reported := job.events.syntax) is None:
-        sequence.reasoning = reasoning_of(params, prompt_text, adapter.renderer, reasoning_parser)
+        sequence.reasoning = reasoning_of(params, lambda: prompt_text, adapter.renderer, reasoning_parser)
     else:  # the first worker may be of another version, or have another parser
         sequence.reasoning = reported.reasoning
-    if (grammar := in_form(params, adapter.renderer, sequence.reasoning)) is not None:
-        sequence.constraint = adapter.grammars.compile(grammar, lambda: job.is_given_up)
+    if grammar is not None:
+        whole = in_form(grammar, adapter.renderer, sequence.reasoning)
+        sequence.constraint = adapter.grammars.compile(whole, lambda: job.is_given_up)
     try:
         syntax = AnswerSyntax(None if sequence.calls is None else sequence.calls.form.name, sequence.reasoning)
         yield _Request(acquired, prompt_text, sequence, syntax, prompt_ids if params.tells_prompt_ids else None)

@@ -6,13 +6,14 @@ prompt is encoded again, because that is fast enough.
 
 from __future__ import annotations
 
+from functools import cache, partial
+
 from common.jobs.job import GenerateParams
 from common.jobs.preparation import grammar_key, is_long
-from common.jobs.sampling import Grammar
 from common.jobs.store import JobStore
 from worker.engine.prompts.reasoning import AUTO
 from worker.engine.sequence import Sequence
-from worker.jobs.acquire import AcquiredModel, acquire_text
+from worker.jobs.acquire import acquire_text
 from worker.jobs.active import ActiveJob
 from worker.jobs.rendering import in_form, reasoning_of, rendered
 from worker.model.manager import ModelManager
@@ -36,24 +37,12 @@ class Preparation:
         """
         params = GenerateParams.from_dict(job.job.params)
         with acquire_text(self._model_manager, job) as acquired:
+            engine, adapter = acquired.model.engine, acquired.adapter
+            prompt = cache(partial(rendered, params, adapter.renderer, engine, lambda: job.is_given_up))
             if is_long(job.job.params):
-                _check(job, params, acquired)
-            if (grammar := self._grammar(job, params, acquired)) is not None:
-                acquired.adapter.grammars.prepare(grammar, lambda: job.is_given_up)
+                _, prompt_ids = prompt()
+                engine.check(Sequence(job.sequence_id, prompt_ids, params.sampling, adapter.id))
+            if (grammar := params.sampling.grammar) is not None:
+                reasoning = reasoning_of(params, lambda: prompt()[0], adapter.renderer, self._reasoning_parser)
+                adapter.grammars.prepare(in_form(grammar, adapter.renderer, reasoning), lambda: job.is_given_up)
         self._store.advance(job.job, job.attempt, grammar_key(params.sampling.grammar, job.job.adapter_id))
-
-    def _grammar(self, job: ActiveJob, params: GenerateParams, acquired: AcquiredModel) -> Grammar | None:
-        """Return the grammar that the generation will use. It depends on the prompt if the model may reason first."""
-        if params.sampling.grammar is None:
-            return None
-        renderer, text = acquired.adapter.renderer, ""
-        if params.splits_reasoning:
-            text, _ = rendered(params, renderer, acquired.model.engine, lambda: job.is_given_up)
-        return in_form(params, renderer, reasoning_of(params, text, renderer, self._reasoning_parser))
-
-
-def _check(job: ActiveJob, params: GenerateParams, acquired: AcquiredModel) -> None:
-    """Raise `SLMError` if the engine does not accept the prompt."""
-    engine, adapter = acquired.model.engine, acquired.adapter
-    _, prompt_ids = rendered(params, adapter.renderer, engine, lambda: job.is_given_up)
-    engine.check(Sequence(job.sequence_id, prompt_ids, params.sampling, adapter.id))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from common.jobs.job import GenerateParams
@@ -31,12 +32,16 @@ def rendered(
     return renderer.render(TokenIds(tuple(kept)), is_given_up, engine.check_length)
 
 
-def reasoning_of(params: GenerateParams, prompt_text: str, renderer: Renderer, parser: str) -> Reasoning | None:
-    """Return the reasoning that the answer may have; None if it has none, or it is not split off."""
-    return renderer.reasoning(params.prompt, prompt_text, parser) if params.splits_reasoning else None
+def reasoning_of(
+    params: GenerateParams, render: Callable[[], str], renderer: Renderer, parser: str
+) -> Reasoning | None:
+    """Return the reasoning that the answer may have; None if it has none, or it is not split off.
+
+    `render` returns the rendered prompt. It is called only if the model may reason.
+    """
+    return renderer.reasoning(params.prompt, render, parser) if params.splits_reasoning else None
 
 
-def in_form(params: GenerateParams, renderer: Renderer, reasoning: Reasoning | None) -> Grammar | None:
-    """Return the grammar of the whole answer, for this model; None if it has none."""
-    grammar = params.sampling.grammar
-    return None if grammar is None else replace(renderer.in_form(grammar), reasoning=reasoning)
+def in_form(grammar: Grammar, renderer: Renderer, reasoning: Reasoning | None) -> Grammar:
+    """Return the grammar of the whole answer, for this model."""
+    return replace(renderer.in_form(grammar), reasoning=reasoning)

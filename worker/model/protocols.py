@@ -54,10 +54,10 @@ class Renderer(Protocol):
         """Return the grammar with the form of the model's calls, if it is one of tools."""
         ...
 
-    def reasoning(self, prompt: Prompt, text: str, parser: str) -> Reasoning | None:
+    def reasoning(self, prompt: Prompt, render: Callable[[], str], parser: str) -> Reasoning | None:
         """Return the reasoning that the answer to a prompt may have; None if it has none.
 
-        `text` is the rendered prompt, and `parser` the setting `SLM_REASONING_PARSER`.
+        `render` returns the rendered prompt, and `parser` is the setting `SLM_REASONING_PARSER`.
         """
         ...
 

@@ -153,20 +153,21 @@ class PromptRenderer:
         """The token of the marker of calls, if it is a special token; its text is a part of the answer."""
         return self._special_ids.get(self.tool_form.marker)
 
-    def reasoning(self, prompt: Prompt, text: str, parser: str) -> Reasoning | None:
+    def reasoning(self, prompt: Prompt, render: Callable[[], str], parser: str) -> Reasoning | None:
         """Return the reasoning that the answer to a prompt may have; None if it has none.
 
         Args:
             prompt: the prompt.
-            text: as rendered.
-            parser: a form's name, or `reasoning.AUTO` or `reasoning.NONE`.
+            render: returns the prompt as rendered. It is called only if the template has reasoning.
+            parser: the setting `SLM_REASONING_PARSER`.
         """
         form = reasoning.chosen_form(parser, self.template)
-        return None if form is None else reasoning.reasoning(form, prompt, text, self._special_ids)
+        return None if form is None else reasoning.reasoning(form, prompt, render, self._special_ids)
 
     @cached_property
     def _special_ids(self) -> dict[str, int]:
-        return reasoning.special_ids(self._tokenizer)
+        added = self._tokenizer.added_tokens_decoder.items()
+        return {token.content: token_id for token_id, token in added if token.special}
 
     @cached_property
     def _template_form(self) -> ToolForm | None:

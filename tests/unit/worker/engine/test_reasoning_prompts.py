@@ -29,7 +29,7 @@ OFF = {"enable_thinking": False}
 
 def found(template: str, prompt: Any, parser: str = "auto") -> Reasoning | None:
     renderer = PromptRenderer(make_tokenizer(template))
-    return renderer.reasoning(prompt, renderer.render(prompt).text, parser)
+    return renderer.reasoning(prompt, lambda: renderer.render(prompt).text, parser)
 
 
 @pytest.mark.parametrize(
@@ -72,6 +72,16 @@ def test_the_setting_comes_first(parser: str, template: str, form: Any) -> None:
     assert (None if reasoning is None else reasoning.form) == form
 
 
+@pytest.mark.parametrize(
+    ("parser", "template"), [("auto", PLAIN), ("none", QWEN3)], ids=["a template without reasoning", "not to be split"]
+)
+def test_nothing_is_rendered_where_there_can_be_no_reasoning(parser: str, template: str) -> None:
+    rendered: list[None] = []
+    renderer = PromptRenderer(make_tokenizer(template))
+    assert renderer.reasoning(Conversation(HI), lambda: str(rendered.append(None)), parser) is None
+    assert rendered == []
+
+
 def test_raw_text_has_no_reasoning() -> None:
     assert found(QWEN3, RawText("Hi")) is None
 
@@ -82,7 +92,7 @@ def test_tags_that_are_special_tokens_are_known_by_their_ids() -> None:
     begin, end = tokenizer.convert_tokens_to_ids(["<think>", "</think>"])
     renderer = PromptRenderer(tokenizer)
     expected = Reasoning(THINK, is_open=False, begin_id=begin, end_id=end)
-    assert renderer.reasoning(Conversation(HI), "", "auto") == expected
+    assert renderer.reasoning(Conversation(HI), str, "auto") == expected
 
 
 def test_earlier_reasoning_is_shown_to_a_template_that_knows_it() -> None:
