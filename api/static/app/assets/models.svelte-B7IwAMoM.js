@@ -1,1 +1,0 @@
-import"./disclose-version-Cv4S4E5u.js";import{a as e,i as t}from"./index-CcZ2mPdZ.js";var n=new t(()=>e.models.list()),r=new t(()=>e.models.adapters()),i=new t(()=>e.models.aliases());export{i as n,n as r,r as t};

@@ -1,0 +1,1 @@
+import"./disclose-version-Cv4S4E5u.js";import{a as e,i as t}from"./index-D5Hj11PG.js";var n=new t(()=>e.models.list()),r=new t(()=>e.models.adapters()),i=new t(()=>e.models.aliases());export{i as n,n as r,r as t};
